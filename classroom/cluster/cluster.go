@@ -1,0 +1,260 @@
+// Package cluster runs etcd members as child processes: the official server,
+// linked into this program, which executes itself again under the name etcd.
+// A crash, a pause and a restart of a member are therefore real ones.
+//
+// A program that starts members calls Main first in its own main or TestMain.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+// memberVariable marks a process that was started as a member. The name etcd
+// alone is not enough: somebody may call a binary of theirs so.
+const memberVariable = "CLASSROOM_MEMBER"
+
+// Main turns the process into an etcd member when it was started as one, and
+// does not return then. Otherwise it returns at once.
+//
+// A member ends when its standard input does: that is when the process that
+// started it ends, however that happens.
+func Main() {
+	if filepath.Base(os.Args[0]) != "etcd" || os.Getenv(memberVariable) == "" {
+		return
+	}
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
+	}()
+	etcdmain.Main(os.Args)
+	os.Exit(0)
+}
+
+// Config says which members to start. Its zero value is one member on free
+// ports, with a data folder that Close removes.
+type Config struct {
+	// Members is their number; 0 means 1.
+	Members int
+
+	// Dir holds a data folder and a log file for each member, and is kept. When
+	// it is empty, a temporary folder is used, which Close removes.
+	Dir string
+
+	// Port is where the first member listens for clients, on 127.0.0.1. The
+	// next port is for its peers; the other members follow, two ports each. 0
+	// means free ports.
+	Port int
+
+	// Program is the etcd server to run, a file's path; it ends when its standard
+	// input does. When it is empty, the server of this program is run.
+	Program string
+
+	// Args are further command-line arguments for every member. They come last
+	// and win over those that the package gives.
+	Args []string
+}
+
+// Cluster is a set of etcd members that were started together.
+type Cluster struct {
+	// Members are in the order of their names: etcd1, etcd2 and so on.
+	Members []*Member
+
+	// Dir holds the members' data folders and log files.
+	Dir string
+
+	temporary bool
+}
+
+// attempts is how often Start tries other ports when it may choose them:
+// between choosing a port and listening on it, another program may take it.
+const attempts = 5
+
+// Start starts the members and returns when each of them answers reads and
+// writes, or with an error when one of them has ended or ctx is over. After an
+// error nothing is left of them.
+func Start(ctx context.Context, config Config) (*Cluster, error) {
+	for attempt := 1; ; attempt++ {
+		c, err := start(ctx, config)
+		if err == nil {
+			return c, nil
+		}
+		if config.Port != 0 || attempt == attempts || !errors.Is(err, errPort) {
+			return nil, err
+		}
+	}
+}
+
+func start(ctx context.Context, config Config) (_ *Cluster, err error) {
+	count := max(config.Members, 1)
+	c := &Cluster{Dir: config.Dir}
+	if c.Dir == "" {
+		c.temporary = true
+		if c.Dir, err = os.MkdirTemp("", "classroom-"); err != nil {
+			return nil, fmt.Errorf("make a data folder: %w", err)
+		}
+	} else if err := fits(c.Dir, count); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+
+	ports, err := choosePorts(config.Port, 2*count)
+	if err != nil {
+		return nil, err
+	}
+	var initial []string
+	for i := range count {
+		m := &Member{
+			Name:     memberName(i),
+			Endpoint: "127.0.0.1:" + strconv.Itoa(ports[2*i]),
+			Data:     filepath.Join(c.Dir, memberName(i)),
+			program:  config.Program,
+			peer:     "http://127.0.0.1:" + strconv.Itoa(ports[2*i+1]),
+		}
+		c.Members = append(c.Members, m)
+		initial = append(initial, m.Name+"="+m.peer)
+	}
+	for _, m := range c.Members {
+		m.args = []string{
+			"etcd",
+			"--name=" + m.Name,
+			"--data-dir=" + m.Data,
+			"--listen-client-urls=http://" + m.Endpoint,
+			"--advertise-client-urls=http://" + m.Endpoint,
+			"--listen-peer-urls=" + m.peer,
+			"--initial-advertise-peer-urls=" + m.peer,
+			"--initial-cluster=" + strings.Join(initial, ","),
+			"--initial-cluster-token=etcd-by-example",
+		}
+		if count == 1 {
+			// A lone member elects itself. With the default timing it waits up
+			// to a second before it does, for votes that nobody casts.
+			m.args = append(m.args,
+				"--heartbeat-interval=10", "--election-timeout=100")
+		}
+		m.args = append(m.args, config.Args...)
+		if err := m.launch(); err != nil {
+			return nil, err
+		}
+	}
+	// None is ready before a majority runs, so all are started first.
+	for _, m := range c.Members {
+		if err := m.ready(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Endpoints returns where the members listen for clients, as host:port.
+func (c *Cluster) Endpoints() []string {
+	var endpoints []string
+	for _, m := range c.Members {
+		endpoints = append(endpoints, m.Endpoint)
+	}
+	return endpoints
+}
+
+// Close ends all members and waits for their processes. Members whose data is
+// kept are asked to end first; a temporary folder is removed.
+func (c *Cluster) Close() error {
+	failures := make([]error, len(c.Members)+1)
+	var members sync.WaitGroup
+	for i, m := range c.Members {
+		members.Go(func() {
+			if c.temporary {
+				failures[i] = m.Kill()
+			} else {
+				failures[i] = m.Stop()
+			}
+		})
+	}
+	members.Wait()
+	if c.temporary {
+		failures[len(c.Members)] = os.RemoveAll(c.Dir)
+	}
+	return errors.Join(failures...)
+}
+
+func memberName(i int) string { return "etcd" + strconv.Itoa(i+1) }
+
+// fits returns an error when dir holds the data of another number of members:
+// they would wait for ever for a majority, or find no data of theirs.
+func fits(dir string, count int) error {
+	for i := range count {
+		_, err := os.Stat(filepath.Join(dir, memberName(i), "member"))
+		_, first := os.Stat(filepath.Join(dir, memberName(0), "member"))
+		if (err == nil) != (first == nil) {
+			return fmt.Errorf("%s holds the data of fewer members than %d",
+				dir, count)
+		}
+	}
+	_, err := os.Stat(filepath.Join(dir, memberName(count), "member"))
+	if err == nil {
+		return fmt.Errorf("%s holds the data of more members than %d", dir, count)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	return nil
+}
+
+// errPort is wrapped by the errors of members that found their port taken.
+var errPort = errors.New("a port is taken")
+
+// The free ports that choosePorts tries. They lie below those that Linux,
+// macOS and Windows take for outgoing connections, so that the port of a
+// member that is down for a while is still its own when it comes back.
+const (
+	firstFreePort = 20000
+	lastFreePort  = 32000
+)
+
+// choosePorts returns count ports from first on, or free ones when first is 0.
+func choosePorts(first, count int) ([]int, error) {
+	if first != 0 {
+		ports := make([]int, count)
+		for i := range ports {
+			ports[i] = first + i
+			if err := free(ports[i]); err != nil {
+				return nil, fmt.Errorf("%w: %w", errPort, err)
+			}
+		}
+		return ports, nil
+	}
+	var ports []int
+	for _, offset := range rand.Perm(lastFreePort - firstFreePort) {
+		if free(firstFreePort+offset) == nil {
+			ports = append(ports, firstFreePort+offset)
+		}
+		if len(ports) == count {
+			return ports, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: none is free from %d to %d",
+		errPort, firstFreePort, lastFreePort)
+}
+
+// free returns nil when nothing listens on port of 127.0.0.1.
+func free(port int) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+	if err != nil {
+		return err
+	}
+	return listener.Close()
+}

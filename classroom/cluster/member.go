@@ -1,0 +1,295 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"example.com/etcd-by-example/classroom/internal/process"
+)
+
+// stopLimit bounds how long Stop waits for a member to end by itself. A leader
+// hands over to another member first, which may be gone as well.
+const stopLimit = 3 * time.Second
+
+// Member is one etcd server. Its methods may be called from several goroutines.
+type Member struct {
+	// Name is its name in the cluster: etcd1, etcd2 and so on.
+	Name string
+
+	// Endpoint is where it listens for clients, as host:port.
+	Endpoint string
+
+	// Data is its data folder. Beside it, with the ending .log, is its log.
+	Data string
+
+	peer    string
+	program string
+	args    []string
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when cmd has ended
+	paused bool
+}
+
+// Actions are what users may do to a member, by the names that they type. Stop,
+// Kill, Pause and Resume do not look at the context.
+var Actions = map[string]func(context.Context, *Member) error{
+	"stop":    func(_ context.Context, m *Member) error { return m.Stop() },
+	"kill":    func(_ context.Context, m *Member) error { return m.Kill() },
+	"pause":   func(_ context.Context, m *Member) error { return m.Pause() },
+	"resume":  func(_ context.Context, m *Member) error { return m.Resume() },
+	"restart": func(ctx context.Context, m *Member) error { return m.Restart(ctx) },
+}
+
+// Log returns the name of the member's log file.
+func (m *Member) Log() string { return m.Data + ".log" }
+
+// PID returns the member's process ID, or 0 when it does not run.
+func (m *Member) PID() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.running() {
+		return 0
+	}
+	return m.cmd.Process.Pid
+}
+
+// Paused reports whether the member was paused and not resumed since.
+func (m *Member) Paused() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.running() && m.paused
+}
+
+// Start starts a member that has ended, with the data that it had, and returns
+// when it answers reads and writes.
+func (m *Member) Start(ctx context.Context) error {
+	if err := m.launch(); err != nil {
+		return err
+	}
+	return m.ready(ctx)
+}
+
+// Restart stops the member and starts it again.
+func (m *Member) Restart(ctx context.Context) error {
+	if err := m.Stop(); err != nil {
+		return err
+	}
+	return m.Start(ctx)
+}
+
+// Stop asks the member to end and returns when its process has ended. After a
+// few seconds it is killed. A member that does not run is left alone.
+func (m *Member) Stop() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.running() {
+		return nil
+	}
+	process.Resume(m.cmd.Process) // A paused member would not hear of it.
+	if err := m.cmd.Process.Signal(syscall.SIGTERM); err == nil {
+		select {
+		case <-m.exited:
+			return nil
+		case <-time.After(stopLimit):
+		}
+	}
+	return m.kill()
+}
+
+// Kill ends the member at once, as a crash does, and returns when its process
+// has ended. A member that does not run is left alone.
+func (m *Member) Kill() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.running() {
+		return nil
+	}
+	return m.kill()
+}
+
+// Pause stops the member's process until Resume. Its connections stay open.
+func (m *Member) Pause() error { return m.pause(true, "pause", process.Pause) }
+
+// Resume lets a paused member go on.
+func (m *Member) Resume() error { return m.pause(false, "resume", process.Resume) }
+
+func (m *Member) pause(paused bool, what string, send func(*os.Process) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.running() {
+		return fmt.Errorf("%s %s: it does not run", what, m.Name)
+	}
+	if err := send(m.cmd.Process); err != nil {
+		return fmt.Errorf("%s %s: %w", what, m.Name, err)
+	}
+	m.paused = paused
+	return nil
+}
+
+// running and kill are called with mu held.
+func (m *Member) running() bool {
+	if m.cmd == nil {
+		return false
+	}
+	select {
+	case <-m.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+func (m *Member) kill() error {
+	if err := m.cmd.Process.Kill(); err != nil &&
+		!errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill %s: %w", m.Name, err)
+	}
+	<-m.exited
+	return nil
+}
+
+// launch starts the member's process and does not wait for it to be ready.
+func (m *Member) launch() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running() {
+		return fmt.Errorf("start %s: it runs already", m.Name)
+	}
+	program := m.program
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return fmt.Errorf("start %s: %w", m.Name, err)
+		}
+	}
+	log, err := os.OpenFile(m.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", m.Name, err)
+	}
+	defer log.Close()
+
+	cmd := &exec.Cmd{
+		Path:   program,
+		Args:   m.args,
+		Env:    append(withoutEtcd(os.Environ()), memberVariable+"="+m.Name),
+		Stdout: log,
+		Stderr: log,
+	}
+	// The member watches for the end of this pipe: nothing is written to it.
+	if _, err := cmd.StdinPipe(); err != nil {
+		return fmt.Errorf("start %s: %w", m.Name, err)
+	}
+	if err := process.Start(cmd); err != nil {
+		return fmt.Errorf("start %s: %w", m.Name, err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(exited)
+	}()
+	m.cmd, m.exited, m.paused = cmd, exited, false
+	return nil
+}
+
+// withoutEtcd drops the variables that etcd would take for flags of its own:
+// ETCD_NAME or ETCD_DATA_DIR set by a user would change the member.
+func withoutEtcd(environ []string) []string {
+	return slices.DeleteFunc(environ, func(variable string) bool {
+		return strings.HasPrefix(variable, "ETCD_")
+	})
+}
+
+// ready returns when the member answers a linearizable read, which its health
+// endpoint tries. Asking with a client would cost a second of back-off for
+// each connection that comes too early.
+func (m *Member) ready(ctx context.Context) error {
+	m.mu.Lock()
+	exited := m.exited
+	m.mu.Unlock()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for !m.healthy(ctx) {
+		select {
+		case <-exited:
+			return m.failure()
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w (its log is %s)",
+				m.Name, ctx.Err(), m.Log())
+		case <-poll.C:
+		}
+	}
+	return nil
+}
+
+func (m *Member) healthy(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(
+		ctx, http.MethodGet, "http://"+m.Endpoint+"/health", nil)
+	if err != nil {
+		return false
+	}
+	request.Close = true
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
+}
+
+// failure returns why the member ended: what its log says last.
+func (m *Member) failure() error {
+	lines, err := tail(m.Log(), 3)
+	if err != nil {
+		return fmt.Errorf("start %s: it ended, and its log cannot be read: %w",
+			m.Name, err)
+	}
+	text := strings.Join(lines, "\n  ")
+	cause := errEnded
+	if strings.Contains(text, "address already in use") {
+		cause = errPort
+	}
+	return fmt.Errorf("start %s: %w; the end of %s:\n  %s",
+		m.Name, cause, m.Log(), text)
+}
+
+var errEnded = errors.New("it ended at once")
+
+// tail returns the end of a member's log, as text: of the entries that hold an
+// error the last ones, each with its message, or else the last lines.
+func tail(name string, count int) ([]string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var lines, failures []string
+	scanner := bufio.NewScanner(file)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		var entry struct{ Msg, Error string }
+		json.Unmarshal(scanner.Bytes(), &entry) // A line that is no entry has no error.
+		if entry.Error != "" {
+			failures = append(failures, entry.Msg+": "+entry.Error)
+		}
+		lines = append(lines, scanner.Text())
+	}
+	if len(failures) > 0 {
+		lines = failures
+	}
+	return lines[max(0, len(lines)-count):], scanner.Err()
+}
