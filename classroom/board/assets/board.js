@@ -1,0 +1,327 @@
+"use strict";
+
+// The page is rendered by the server. This file puts in what the server sends,
+// and goes back in time.
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const body = document.body;
+
+  // parse makes elements of HTML that the server's templates have written.
+  // Scripts in it would not run, and the page's policy forbids them.
+  const parse = (html) => {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    return template.content;
+  };
+
+  // --- Putting content in ---------------------------------------------------
+
+  // morph makes an element's content that of another one, and keeps what is
+  // equal: what is open stays open, what has the focus keeps it, bars move on
+  // from where they are. Elements with a data-id are told apart by it.
+  const morph = (to, from, fresh) => {
+    const kept = new Map();
+    for (const child of to.children) {
+      if (child.dataset.id) kept.set(child.dataset.id, child);
+    }
+    let at = to.firstChild;
+    for (const next of [...from.childNodes]) {
+      const id = next.nodeType === 1 && next.dataset.id;
+      let old = id ? kept.get(id) : at;
+      if (!id && old && old.nodeType === 1 && old.dataset.id) old = null;
+      if (!old || old.nodeName !== next.nodeName) {
+        if (id && fresh) next.classList.add("changed");
+        else if (fresh && next.nodeType === 1) {
+          for (const inner of next.querySelectorAll("[data-id]")) inner.classList.add("changed");
+        }
+        to.insertBefore(next, at);
+        continue;
+      }
+      if (old === at) at = at.nextSibling;
+      else to.insertBefore(old, at);
+      if (id) kept.delete(id);
+      if (next.nodeType !== 1) {
+        if (old.nodeValue !== next.nodeValue) old.nodeValue = next.nodeValue;
+        continue;
+      }
+      if (id && next.dataset.rev !== old.dataset.rev) {
+        if (fresh) next.classList.add("changed");
+        old.replaceWith(next);
+        continue;
+      }
+      for (const { name, value } of [...next.attributes]) {
+        if (old.getAttribute(name) !== value && name !== "open") old.setAttribute(name, value);
+      }
+      for (const { name } of [...old.attributes]) {
+        const mine = name === "style" || name === "open" || (name === "class" && old.classList.contains("changed"));
+        if (!mine && !next.hasAttribute(name)) old.removeAttribute(name);
+      }
+      morph(old, next, fresh);
+    }
+    while (at) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
+  };
+
+  // bars sets how full bars are, which the policy allows to scripts only.
+  const bars = (element) => {
+    for (const bar of element.querySelectorAll("[data-left]")) {
+      const full = Math.min(1, Number(bar.dataset.left) / Math.max(1, Number(bar.dataset.granted)));
+      const before = Number(bar.style.getPropertyValue("--left") || 0);
+      bar.classList.toggle("jump", full > before);
+      bar.style.setProperty("--left", full.toFixed(3));
+    }
+  };
+
+  const told = (id) => document.dispatchEvent(new CustomEvent("board:changed", { detail: { id } }));
+
+  let past = 0; // The revision that is shown; 0 for now.
+  const waiting = {}; // What came for panels that show the past.
+
+  const replace = (id, html, fresh) => {
+    if (past && (id === "keys" || id === "timeline")) {
+      waiting[id] = html;
+      return;
+    }
+    const element = byId(id);
+    if (!element) return;
+    morph(element, parse(html), fresh);
+    bars(element);
+    if (fresh && id === "keys") follow(element);
+    told(id);
+  };
+
+  // follow scrolls the table to what has changed, unless somebody is at it.
+  const follow = (table) => {
+    const row = table.querySelector("tr.changed:not(.followed)");
+    for (const other of table.querySelectorAll("tr.changed")) other.classList.add("followed");
+    if (!row || table.matches(":hover, :focus-within")) return;
+    const place = table.getBoundingClientRect();
+    const at = row.getBoundingClientRect();
+    const head = table.querySelector("thead").offsetHeight;
+    if (at.top < place.top + head) table.scrollTop -= place.top + head - at.top;
+    else if (at.bottom > place.bottom) table.scrollTop += at.bottom - place.bottom;
+  };
+
+  const append = (id, html) => {
+    const element = byId(id);
+    if (!element) return;
+    const content = parse(html);
+    for (const child of [...content.children]) {
+      if (child.id && byId(child.id)) child.remove();
+    }
+    element.append(content);
+    told(id);
+  };
+
+  // --- The stream -------------------------------------------------------------
+
+  let source = null;
+  let heard = 0; // When the stream was last heard of.
+  let heardLessons = body.dataset.heard;
+
+  const reachable = (yes) => {
+    byId("lost").hidden = yes;
+    body.classList.toggle("lost", !yes);
+  };
+
+  const connect = () => {
+    if (source) source.close();
+    heard = Date.now();
+    source = new EventSource("/events?heard=" + encodeURIComponent(heardLessons));
+    const on = (name, take) => source.addEventListener(name, (event) => {
+      heard = Date.now();
+      reachable(true);
+      if (event.data) take(JSON.parse(event.data));
+    });
+    on("snapshot", (snapshot) => {
+      if (snapshot.board !== body.dataset.board) {
+        location.reload(); // Another run of the board: its page may be another.
+        return;
+      }
+      for (const panel of snapshot.panels) replace(panel.id, panel.html, false);
+      body.dataset.live = "true";
+      heardLessons = ""; // From now on only a snapshot tells what was missed.
+    });
+    on("update", (changes) => {
+      for (const { do: what, id, html } of changes) {
+        if (what === "append") append(id, html);
+        else replace(id, html, true);
+      }
+    });
+    on("beat", () => {});
+    source.onerror = () => {
+      reachable(false);
+      if (source.readyState === EventSource.CLOSED) setTimeout(connect, 1000);
+    };
+  };
+  setInterval(() => {
+    if (Date.now() - heard > 15000) {
+      reachable(false);
+      connect();
+    }
+  }, 2000);
+
+  // --- Back in time -----------------------------------------------------------
+
+  let latest = 0; // The number of the last request: older answers are dropped.
+  const text = async (address) => {
+    const answer = await fetch(address);
+    const content = await answer.text();
+    if (!answer.ok) throw new Error(content.trim());
+    return content;
+  };
+
+  const drawing = () => byId("timeline").querySelector("svg");
+  const present = () => Number(byId("revision").textContent) || 0;
+
+  const banner = () => {
+    byId("past").hidden = !past;
+    byId("past").textContent = past ? `The store as it was at revision ${past}. Home returns to now.` : "";
+    byId("when").textContent = past ? `as they were at revision ${past}` : "now";
+    body.classList.toggle("past", past > 0);
+  };
+
+  const show = async (revision) => {
+    const request = ++latest;
+    past = Math.max(1, revision);
+    banner();
+    const at = past;
+    const end = drawing() ? drawing().dataset.last : 0;
+    try {
+      const [keys, timeline, change] = await Promise.all([
+        text(`/keys?rev=${at}`),
+        text(`/timeline?rev=${at}&end=${end}`),
+        text(`/change?rev=${at}`),
+      ]);
+      if (request !== latest) return;
+      if (!("keys" in waiting)) waiting.keys = byId("keys").innerHTML;
+      if (!("timeline" in waiting)) waiting.timeline = byId("timeline").innerHTML;
+      morph(byId("keys"), parse(keys), false);
+      morph(byId("timeline"), parse(timeline), false);
+      morph(byId("change"), parse(change), false);
+      byId("keys").dataset.revision = at;
+      for (const row of byId("keys").querySelectorAll("tr[data-rev]")) {
+        row.classList.remove("changed");
+        row.classList.toggle("here", Number(row.dataset.rev) === at);
+      }
+      const here = byId("keys").querySelector("tr.here");
+      if (here) {
+        here.classList.add("changed");
+        follow(byId("keys"));
+        here.classList.remove("changed", "followed");
+      }
+    } catch (error) {
+      if (request === latest) notice(error.message);
+    }
+  };
+
+  const now = () => {
+    latest++;
+    if (!past) return;
+    past = 0;
+    banner();
+    delete byId("keys").dataset.revision;
+    for (const id of ["keys", "timeline"]) {
+      if (id in waiting) replace(id, waiting[id], false);
+      delete waiting[id];
+    }
+  };
+
+  const step = (by) => {
+    const to = (past || present()) + by;
+    if (by > 0 && (!past || to >= present())) now();
+    else if (to >= 1) show(to);
+  };
+
+  byId("back").addEventListener("click", () => step(-1));
+  byId("forward").addEventListener("click", () => step(1));
+  byId("now").addEventListener("click", now);
+
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return;
+    const target = event.target instanceof Element ? event.target : body;
+    // Where somebody reads or types, the keys are for that.
+    if (target.closest("#lessons [tabindex], input, textarea, select, [contenteditable]")) return;
+    // A panel that is wider than its place scrolls by the arrow keys.
+    const scrolls = target.closest(".scroll");
+    const arrows = !scrolls || scrolls.scrollWidth <= scrolls.clientWidth;
+    if (event.key === "ArrowLeft" && arrows) step(-1);
+    else if (event.key === "ArrowRight" && arrows) step(1);
+    else if (event.key === "Home" || event.key === "Escape" || event.key === "n") {
+      if (!past) return;
+      now();
+    } else return;
+    event.preventDefault();
+  });
+
+  // A revision is told when it is pointed at, and shown when it is pressed or
+  // dragged over.
+  const timeline = byId("timeline");
+  const revisionAt = (event) => {
+    const drawn = drawing();
+    if (!drawn) return 0;
+    const box = drawn.getBoundingClientRect();
+    const view = drawn.viewBox.baseVal;
+    const left = 236, wide = 18;
+    const x = (event.clientX - box.left) / box.width * view.width - left;
+    const revision = Number(drawn.dataset.first) + Math.floor(x / wide);
+    return x < 0 || revision > Number(drawn.dataset.last) ? 0 : revision;
+  };
+  let pointed = 0;
+  let dragging = false;
+  const tell = async (revision) => {
+    if (!revision || revision === pointed) return;
+    pointed = revision;
+    try {
+      const change = await text(`/change?rev=${revision}`);
+      if (pointed === revision) morph(byId("change"), parse(change), false);
+    } catch (error) {
+      notice(error.message);
+    }
+  };
+  const go = (revision) => {
+    if (!revision || revision === past) return;
+    if (revision >= present()) now();
+    else show(revision);
+  };
+  timeline.addEventListener("pointermove", (event) => {
+    const revision = revisionAt(event);
+    if (dragging) go(revision);
+    else tell(revision);
+  });
+  timeline.addEventListener("pointerleave", () => { pointed = 0; });
+  timeline.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    dragging = true;
+    go(revisionAt(event));
+  });
+  addEventListener("pointerup", () => { dragging = false; });
+  addEventListener("pointercancel", () => { dragging = false; });
+
+  // --- Handles ----------------------------------------------------------------
+
+  let quiet = 0;
+  const notice = (message) => {
+    byId("notice").textContent = message;
+    clearTimeout(quiet);
+    quiet = setTimeout(() => { byId("notice").textContent = ""; }, 8000);
+  };
+
+  byId("members").addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-post]");
+    if (!button || button.disabled) return;
+    notice(button.getAttribute("aria-label") + " …");
+    try {
+      const answer = await fetch(button.dataset.post, { method: "POST" });
+      notice(answer.ok ? button.getAttribute("aria-label") + ": done" : (await answer.text()).trim());
+    } catch {
+      notice("The board is not reachable.");
+    }
+  });
+
+  bars(document);
+  connect();
+})();

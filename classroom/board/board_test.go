@@ -1,0 +1,595 @@
+package board
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"example.com/etcd-by-example/classroom/cluster"
+)
+
+func TestMain(m *testing.M) {
+	cluster.Main()
+	os.Exit(m.Run())
+}
+
+// start starts an etcd and a board that shows it.
+func start(t testing.TB, members int) (*Board, *clientv3.Client, *cluster.Cluster) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	etcd, err := cluster.Start(ctx, cluster.Config{Members: members})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { etcd.Close() })
+	config := clientv3.Config{Endpoints: etcd.Endpoints(), Logger: zap.NewNop()}
+	client, err := clientv3.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	b, err := Start(context.Background(), Config{Etcd: &config, Members: etcd.Members,
+		Root: "../..", Env: os.Environ(), Address: "127.0.0.1:0", Public: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "the board has read etcd", func() bool { return b.seenRevision() > 0 })
+	return b, client, etcd
+}
+
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		if holds() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("it does not come true: ", what)
+}
+
+func must[T any](t testing.TB) func(T, error) T {
+	return func(value T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+// kinds returns what happened to a key, in order.
+func kinds(b *Board, key string) string {
+	b.state.mu.Lock()
+	defer b.state.mu.Unlock()
+	return kindsLocked(b, key)
+}
+
+func kindsLocked(b *Board, key string) string {
+	var list []string
+	for _, made := range b.state.history {
+		if made.key == key {
+			list = append(list, string(made.kind))
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+func get(t testing.TB, url string) (int, string) {
+	t.Helper()
+	answer := must[*http.Response](t)(http.Get(url))
+	defer answer.Body.Close()
+	return answer.StatusCode, string(must[[]byte](t)(io.ReadAll(answer.Body)))
+}
+
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	b, client, _ := start(t, 1)
+	ctx := t.Context()
+	must[*clientv3.PutResponse](t)(client.Put(ctx, "/a", "one"))
+	must[*clientv3.PutResponse](t)(client.Put(ctx, "/a", "two"))
+	txn := must[*clientv3.TxnResponse](t)(client.Txn(ctx).Then(clientv3.OpDelete("/a"),
+		clientv3.OpPut("/b", "three"), clientv3.OpPut("/c", `{"x":[1]}`)).Commit())
+	revision := txn.Header.Revision
+	eventually(t, "the transaction was seen", func() bool { return b.seenRevision() == revision })
+	if got := kinds(b, "/a"); got != "created put deleted" {
+		t.Error("/a:", got)
+	}
+	changes := b.state.at(revision)
+	if len(changes) != 3 {
+		t.Fatalf("the transaction has %d changes", len(changes))
+	}
+	view := b.state.timeline(0, 0)
+	last := view.Revisions[len(view.Revisions)-1]
+	if last.Revision != revision || len(last.Marks) != 3 || !last.Joined {
+		t.Errorf("the transaction is drawn as %+v", last)
+	}
+	code, text := get(t, fmt.Sprintf("http://%s/change?rev=%d", b.Address(), revision))
+	if code != 200 || !strings.Contains(text, "one transaction of 3 changes") ||
+		!strings.Contains(text, `<bdi class="old">two</bdi>`) {
+		t.Error(code, text)
+	}
+	// The past is etcd's own.
+	_, text = get(t, fmt.Sprintf("http://%s/keys?rev=%d", b.Address(), revision-1))
+	if !strings.Contains(text, "two") || strings.Contains(text, "three") {
+		t.Error("before the transaction:", text)
+	}
+	if table := b.state.table(); len(table.Rows) != 2 || table.Further != 0 {
+		t.Errorf("now: %+v", table)
+	}
+}
+
+func TestHowAKeyWithALeaseEnds(t *testing.T) {
+	t.Parallel()
+	b, client, _ := start(t, 1)
+	ctx := t.Context()
+	grant := func(ttl int64, keys ...string) clientv3.LeaseID {
+		lease := must[*clientv3.LeaseGrantResponse](t)(client.Grant(ctx, ttl))
+		for _, key := range keys {
+			must[*clientv3.PutResponse](t)(client.Put(ctx, key, "v", clientv3.WithLease(lease.ID)))
+		}
+		return lease.ID
+	}
+	grant(2, "/expires", "/expires too")
+	revoked := grant(60, "/revoked", lockPrefix+"job9")
+	deleted := grant(60, "/deleted", "/stays")
+	eventually(t, "the leases are known", func() bool {
+		b.state.mu.Lock()
+		defer b.state.mu.Unlock()
+		count := 0
+		for _, l := range b.state.leases {
+			if l.granted > 0 {
+				count++
+			}
+		}
+		return count == 3
+	})
+	must[*clientv3.DeleteResponse](t)(client.Delete(ctx, "/deleted"))
+	must[*clientv3.LeaseRevokeResponse](t)(client.Revoke(ctx, revoked))
+	for key, want := range map[string]string{
+		"/revoked": "created revoked", "/deleted": "created deleted",
+		"/expires": "created expired", "/expires too": "created expired",
+	} {
+		eventually(t, key+" "+want, func() bool { return kinds(b, key) == want })
+	}
+	lock := b.state.lockView(time.Now())
+	if len(lock.Former) != 1 || lock.Former[0].How != "released" || lock.Former[0].Name != "v" {
+		t.Errorf("the lock: %+v", lock)
+	}
+	must[*clientv3.LeaseRevokeResponse](t)(client.Revoke(ctx, deleted))
+	eventually(t, "/stays went with its lease", func() bool { return kinds(b, "/stays") == "created revoked" })
+	if got := kinds(b, "/deleted"); got != "created deleted" {
+		t.Error("/deleted, whose lease was revoked later:", got)
+	}
+}
+
+func TestDeletionBeforeItsLeaseEnds(t *testing.T) {
+	t.Parallel()
+	b, client, _ := start(t, 1)
+	lease := must[*clientv3.LeaseGrantResponse](t)(client.Grant(t.Context(), 60))
+	must[*clientv3.PutResponse](t)(client.Put(t.Context(), "/only", "v", clientv3.WithLease(lease.ID)))
+	must[*clientv3.DeleteResponse](t)(client.Delete(t.Context(), "/only"))
+	eventually(t, "the lease is known to live on", func() bool {
+		b.state.mu.Lock()
+		defer b.state.mu.Unlock()
+		l := b.state.leases[int64(lease.ID)]
+		return kindsLocked(b, "/only") == "created deleted" && len(b.state.unsure) == 0 &&
+			l != nil && l.granted == 60
+	})
+	must[*clientv3.LeaseRevokeResponse](t)(client.Revoke(t.Context(), lease.ID))
+	eventually(t, "the lease is gone", func() bool {
+		b.state.mu.Lock()
+		defer b.state.mu.Unlock()
+		l := b.state.leases[int64(lease.ID)]
+		return l != nil && !l.gone.IsZero()
+	})
+	if got := kinds(b, "/only"); got != "created deleted" {
+		t.Error("after the lease was revoked:", got)
+	}
+}
+
+func TestSameStore(t *testing.T) {
+	t.Parallel()
+	b, client, _ := start(t, 1)
+	put := must[*clientv3.PutResponse](t)(client.Put(t.Context(), "/k", "v"))
+	eventually(t, "it was seen", func() bool { return b.seenRevision() == put.Header.Revision })
+	if !b.sameStore() {
+		t.Error("the store is taken for another one")
+	}
+	b.state.mu.Lock()
+	b.state.history[len(b.state.history)-1].after = newValue([]byte("w"))
+	b.state.mu.Unlock()
+	if b.sameStore() {
+		t.Error("another store is taken for this one")
+	}
+}
+
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	l, now := &lease{}, time.Now()
+	ask := func(after float64, remaining int64) {
+		at := now.Add(time.Duration(after * float64(time.Second)))
+		l.seen(at, at, 5, remaining)
+	}
+	for _, after := range []float64{0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8} {
+		ask(after, int64(5-after-0.0001))
+	}
+	if left := l.left(now.Add(1800 * time.Millisecond)); left < 3.0 || left > 3.4 || l.renewals != 0 {
+		t.Errorf("%.2f s are left, renewed %d times; want 3.2, 0", left, l.renewals)
+	}
+	ask(2, 4)
+	ask(2.3, 4)
+	if l.renewals != 1 {
+		t.Errorf("renewed %d times, want 1", l.renewals)
+	}
+	ask(7.2, 0) // It is over, and etcd has not noticed.
+	if l.renewals != 1 || l.ending(now.Add(7300*time.Millisecond)) != expired {
+		t.Errorf("at its end: renewed %d times, %s", l.renewals, l.ending(now.Add(7300*time.Millisecond)))
+	}
+	if how := l.ending(now.Add(4 * time.Second)); how != revoked {
+		t.Error("long before its end it is", how)
+	}
+}
+
+func TestStaleWrites(t *testing.T) {
+	t.Parallel()
+	b, client, _ := start(t, 1)
+	ctx := t.Context()
+	put := must[*clientv3.PutResponse](t)(client.Put(ctx, lockPrefix+"job9", "bob"))
+	token := put.Header.Revision
+	must[*clientv3.PutResponse](t)(client.Put(ctx, jobPrefix+"job9", fmt.Sprintf("done by bob, token %d", token)))
+	stale := must[*clientv3.PutResponse](t)(client.Put(ctx, jobPrefix+"job9", "done by alice, token 1"))
+	eventually(t, "all was seen", func() bool { return b.seenRevision() == stale.Header.Revision })
+	b.note("08-txn-lock: put /cron/jobs/job9: token 1 is stale, the lock was lost")
+	b.note("08-txn-lock: put /cron/jobs/job9: nothing of interest")
+	view := b.state.lockView(time.Now())
+	if len(view.Refused) != 2 {
+		t.Fatalf("stale writes: %+v", view.Refused)
+	}
+	if r := view.Refused[0]; r.Token != 1 || r.Current != token || r.Revision != 0 {
+		t.Errorf("the refused one: %+v", r)
+	}
+	if r := view.Refused[1]; r.Revision != stale.Header.Revision || r.Who != "alice" || r.Current != token {
+		t.Errorf("the one that went through: %+v", r)
+	}
+}
+
+func TestCompaction(t *testing.T) {
+	t.Parallel()
+	b, client, _ := start(t, 1)
+	ctx := t.Context()
+	for i := range 5 {
+		must[*clientv3.PutResponse](t)(client.Put(ctx, "/k", fmt.Sprint(i)))
+	}
+	must[*clientv3.CompactResponse](t)(client.Compact(ctx, 4))
+	eventually(t, "all was seen", func() bool { return b.seenRevision() == 6 })
+	for revision, want := range map[int]string{
+		3: "Revision 3 was compacted", 99: "Revision 99 is in the future"} {
+		if _, text := get(t, fmt.Sprintf("http://%s/keys?rev=%d", b.Address(), revision)); !strings.Contains(text, want) {
+			t.Error(text)
+		}
+	}
+	// A watch from a compacted revision starts anew, with the present.
+	b.state.mu.Lock()
+	b.state.revision = 2
+	b.state.history = nil
+	b.state.mu.Unlock()
+	b.restartWatch()
+	eventually(t, "the present was read again", func() bool {
+		b.state.mu.Lock()
+		defer b.state.mu.Unlock()
+		return b.state.started == 6 && b.state.keys["/k"].version == 5
+	})
+}
+
+func TestLostEtcd(t *testing.T) {
+	t.Parallel()
+	b, client, etcd := start(t, 1)
+	ctx := t.Context()
+	for range 10 {
+		must[*clientv3.PutResponse](t)(client.Put(ctx, "/old", "v"))
+	}
+	eventually(t, "all was seen", func() bool { return b.seenRevision() == 11 })
+	troubled := func() bool {
+		b.troubled.Lock()
+		defer b.troubled.Unlock()
+		return b.trouble != ""
+	}
+	must[int](t)(0, etcd.Members[0].Kill())
+	eventually(t, "the loss is shown", troubled)
+	must[int](t)(0, etcd.Members[0].Start(ctx))
+	eventually(t, "the recovery is shown", func() bool { return !troubled() })
+	must[*clientv3.PutResponse](t)(client.Put(ctx, "/old", "w"))
+	eventually(t, "the watch went on", func() bool { return b.seenRevision() == 12 })
+	if got := len(b.state.at(5)); got != 1 {
+		t.Error("the history was lost with a restart")
+	}
+	// The same member with an empty store is another store, although its
+	// revision has passed the last one that was seen.
+	must[int](t)(0, etcd.Members[0].Kill())
+	must[int](t)(0, os.RemoveAll(etcd.Members[0].Data))
+	must[int](t)(0, etcd.Members[0].Start(ctx))
+	for range 20 {
+		must[*clientv3.PutResponse](t)(client.Put(ctx, "/new", "v"))
+	}
+	eventually(t, "the new store is shown", func() bool {
+		b.state.mu.Lock()
+		defer b.state.mu.Unlock()
+		return b.state.revision == 21 && b.state.keys["/old"] == nil && b.state.keys["/new"] != nil
+	})
+}
+
+func TestFallenLeader(t *testing.T) {
+	t.Parallel()
+	b, _, etcd := start(t, 3)
+	leader := func() string {
+		for _, m := range b.members.view(true).Members {
+			if m.Leads() {
+				return m.Name
+			}
+		}
+		return ""
+	}
+	eventually(t, "there is a leader", func() bool { return leader() != "" })
+	first := leader()
+	answer := must[*http.Response](t)(http.Post("http://"+b.Address()+"/member/"+first+"/kill", "", nil))
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusNoContent {
+		t.Fatal(answer.Status)
+	}
+	eventually(t, "another leads", func() bool { return leader() != "" && leader() != first })
+	client := must[*clientv3.Client](t)(clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints(), Logger: zap.NewNop()}))
+	defer client.Close()
+	put := must[*clientv3.PutResponse](t)(client.Put(t.Context(), "/after", "v"))
+	eventually(t, "the watch goes on", func() bool { return b.seenRevision() == put.Header.Revision })
+	// It also does when the member that the watch may be at is paused.
+	must[int](t)(0, b.act(first, "restart"))
+	eventually(t, "all answer", func() bool {
+		for _, m := range b.members.view(true).Members {
+			if !m.Alive() {
+				return false
+			}
+		}
+		return true
+	})
+	must[int](t)(0, b.act(leader(), "pause"))
+	var last int64
+	eventually(t, "a put succeeds", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		put, err := client.Put(ctx, "/paused", "v")
+		if err == nil {
+			last = put.Header.Revision
+		}
+		return err == nil
+	})
+	paused := time.Now()
+	eventually(t, "the watch goes on", func() bool { return b.seenRevision() >= last })
+	t.Log("the watch went on after", time.Since(paused))
+}
+
+// events reads a viewer's stream, event by event.
+func events(t testing.TB, address string) (next func() (string, string)) {
+	t.Helper()
+	answer := must[*http.Response](t)(http.Get("http://" + address + "/events"))
+	t.Cleanup(func() { answer.Body.Close() })
+	if answer.StatusCode != http.StatusOK {
+		t.Fatal(answer.Status)
+	}
+	lines := bufio.NewScanner(answer.Body)
+	lines.Buffer(nil, 8<<20)
+	return func() (string, string) {
+		t.Helper()
+		var event string
+		for lines.Scan() {
+			if name, found := strings.CutPrefix(lines.Text(), "event: "); found {
+				event = name
+			} else if data, found := strings.CutPrefix(lines.Text(), "data: "); found {
+				return event, data
+			}
+		}
+		t.Fatal("the stream has ended: ", lines.Err())
+		return "", ""
+	}
+}
+
+func TestStream(t *testing.T) {
+	t.Parallel()
+	b, client, _ := start(t, 1)
+	next := events(t, b.Address())
+	event, data := next()
+	var snapshot struct{ Panels []fragment }
+	if err := json.Unmarshal([]byte(data), &snapshot); event != "snapshot" || err != nil {
+		t.Fatal(event, data, err)
+	}
+	if len(snapshot.Panels) != len(every)+6 { // The two terminals come along.
+		t.Errorf("the snapshot has %d panels", len(snapshot.Panels))
+	}
+	put := must[*clientv3.PutResponse](t)(client.Put(t.Context(), "/seen", "here"))
+	revision, row := false, false
+	for !revision || !row {
+		event, data := next()
+		if event != "update" {
+			continue
+		}
+		var panels []fragment
+		if err := json.Unmarshal([]byte(data), &panels); err != nil {
+			t.Fatal(err)
+		}
+		for _, panel := range panels {
+			revision = revision || panel.ID == "revision" && string(panel.HTML) == fmt.Sprint(put.Header.Revision)
+			row = row || panel.ID == "keys" && strings.Contains(string(panel.HTML), "/seen")
+		}
+	}
+}
+
+func TestSlowViewer(t *testing.T) {
+	t.Parallel()
+	v := &viewer{wake: make(chan struct{}, 1)}
+	for i := range 1000 {
+		v.add(message{do: "replace", id: "keys", own: make([]byte, 10_000), guest: nil})
+		v.add(message{do: "append", id: "output", own: []byte{byte(i)}})
+	}
+	messages, missed := v.take()
+	if missed || len(messages) != 1001 || v.size != 0 {
+		t.Errorf("of 1000 replacements and additions %d are left, missed %t", len(messages), missed)
+	}
+	for range 1000 {
+		v.add(message{do: "append", id: "output", own: make([]byte, 10_000)})
+	}
+	if messages, missed := v.take(); !missed || len(messages) != 0 {
+		t.Errorf("of too much, %d messages are left, missed %t", len(messages), missed)
+	}
+	v.add(message{do: "append", id: "output", own: []byte("x")})
+	if messages, missed := v.take(); missed || len(messages) != 1 {
+		t.Error("after the snapshot it does not go on")
+	}
+}
+
+func TestTooManyViewers(t *testing.T) {
+	t.Parallel()
+	b, _, _ := start(t, 1)
+	for range maxViewers {
+		events(t, b.Address())()
+	}
+	code, text := get(t, "http://"+b.Address()+"/events")
+	if code != http.StatusServiceUnavailable || !strings.Contains(text, "100 browsers") {
+		t.Error(code, text)
+	}
+}
+
+func TestSafety(t *testing.T) {
+	t.Parallel()
+	b, _, etcd := start(t, 1)
+	_, port, _ := strings.Cut(b.Address(), ":")
+	for _, test := range []struct {
+		method, address, path string
+		header                map[string]string
+		want                  int
+	}{
+		{"GET", b.Address(), "/", nil, 200},
+		{"GET", b.Address(), "/", map[string]string{"Host": "localhost:" + port}, 200},
+		{"GET", b.Address(), "/", map[string]string{"Host": "[::1]:" + port}, 200},
+		{"GET", b.Address(), "/", map[string]string{"Host": "evil.example:" + port}, 421},
+		{"GET", b.Address(), "/", map[string]string{"Host": "127.0.0.1:1"}, 421},
+		{"GET", b.Address(), "/", map[string]string{"Host": "127.0.0.1"}, 421},
+		{"GET", b.Address(), "/events", map[string]string{"Host": "evil.example:" + port}, 421},
+		{"GET", b.Address(), "/none", nil, 404},
+		{"GET", b.Address(), "/assets/page.html", nil, 404},
+		{"GET", b.Address(), "/keys?rev=0", nil, 400},
+		{"GET", b.Address(), "/keys?rev=99999999999999999999", nil, 400},
+		{"GET", b.Address(), "/timeline", nil, 400},
+		{"GET", b.Address(), "/timeline?rev=9223372036854775807&end=-9223372036854775808", nil, 200},
+		{"GET", b.Address(), "/change?rev=x", nil, 400},
+		{"GET", b.Address(), "/value?rev=1&key=!", nil, 400},
+		{"POST", b.Address(), "/keys?rev=1", nil, 405},
+		{"GET", b.Address(), "/member/etcd1/kill", nil, 405},
+		{"POST", b.Address(), "/member/etcd9/kill", nil, 404},
+		{"POST", b.Address(), "/member/etcd1/eat", nil, 404},
+		{"POST", b.Address(), "/member/etcd1/kill", map[string]string{"Origin": "http://evil.example"}, 403},
+		{"POST", b.Address(), "/member/etcd1/kill", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		{"POST", b.Address(), "/member/etcd1/kill", map[string]string{"Host": "evil.example"}, 421},
+		{"GET", b.Public(), "/", nil, 200},
+		{"GET", b.Public(), "/", map[string]string{"Host": "evil.example"}, 421},
+		{"GET", b.Public(), "/", map[string]string{"Host": b.Address()}, 421},
+		{"POST", b.Public(), "/member/etcd1/kill", nil, 403},
+		{"POST", b.Public(), "/lesson/try", nil, 403},
+		{"DELETE", b.Public(), "/", nil, 403},
+	} {
+		request := must[*http.Request](t)(http.NewRequest(test.method, "http://"+test.address+test.path, nil))
+		for name, value := range test.header {
+			request.Header.Set(name, value)
+		}
+		if host := test.header["Host"]; host != "" {
+			request.Host = host
+		}
+		answer := must[*http.Response](t)(http.DefaultClient.Do(request))
+		answer.Body.Close()
+		if answer.StatusCode != test.want {
+			t.Errorf("%s %s%s %v: %s, want %d", test.method, test.address, test.path,
+				test.header, answer.Status, test.want)
+		}
+		policy := answer.Header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s has the policy %q", test.path, policy)
+		}
+	}
+	if etcd.Members[0].PID() == 0 {
+		t.Error("the member was killed")
+	}
+	_, own := get(t, "http://"+b.Address()+"/")
+	_, guest := get(t, "http://"+b.Public()+"/")
+	if !strings.Contains(own, "data-post") || strings.Contains(guest, "data-post") {
+		t.Error("the handles are not for those, and only those, who may use them")
+	}
+	if strings.Contains(own, "style=") || strings.Contains(own, "<script>") {
+		t.Error("the page has what its policy forbids")
+	}
+	if _, err := Start(t.Context(), Config{Etcd: &clientv3.Config{Endpoints: []string{"127.0.0.1:1"},
+		Logger: zap.NewNop()}, Address: "0.0.0.0:0"}); err == nil {
+		t.Error("it listens for changes on all addresses")
+	}
+}
+
+// hostile are keys and values that somebody may have written.
+var hostile = []string{
+	`<script>alert(1)</script>`, `"><svg onload=alert(1)>`, `' onmouseover='alert(1)`,
+	"\xff\xfe", "\u202eright to left", "nul\x00 and \x1b[31m", `</textarea>{{.}}`,
+	strings.Repeat("long", 5000), "javascript:alert(1)", "\n\n", "עברית",
+}
+
+func TestHostileText(t *testing.T) {
+	t.Parallel()
+	b, client, _ := start(t, 1)
+	ctx := t.Context()
+	for _, text := range hostile {
+		must[*clientv3.PutResponse](t)(client.Put(ctx, text, text))
+		must[*clientv3.PutResponse](t)(client.Put(ctx, lockPrefix+text, text))
+		must[*clientv3.PutResponse](t)(client.Put(ctx, jobPrefix+text, "done by <script>alert(1)</script>, token 1"))
+	}
+	last := must[*clientv3.DeleteResponse](t)(client.Delete(ctx, lockPrefix, clientv3.WithPrefix())).Header.Revision
+	eventually(t, "all was seen", func() bool { return b.seenRevision() == last })
+	time.Sleep(time.Second)
+	base := "http://" + b.Address()
+	paths := []string{"/", fmt.Sprintf("/keys?rev=%d", last-1)}
+	for revision := range last {
+		paths = append(paths, fmt.Sprintf("/change?rev=%d", revision+1),
+			fmt.Sprintf("/timeline?rev=%d", revision+1))
+	}
+	for _, path := range paths {
+		_, page := get(t, base+path)
+		for _, bad := range []string{"<script>", "<svg onload", "' onmouseover", "</textarea>",
+			"\u202e", "\x00", "\x1b", "\xff"} {
+			if strings.Contains(page, bad) {
+				t.Errorf("%s holds %q", path, bad)
+			}
+		}
+	}
+	if _, page := get(t, base+"/"); !strings.Contains(page, "&lt;script&gt;alert(1)") ||
+		!strings.Contains(page, "⟨U&#43;202E⟩right to left") {
+		t.Error("the page does not show them as text")
+	}
+}
+
+// testPut is an event of a put.
+func testPut(revision int64, key string) *clientv3.Event {
+	return &clientv3.Event{Type: clientv3.EventTypePut, Kv: &mvccpb.KeyValue{Key: []byte(key),
+		Value: []byte("some value"), ModRevision: revision, CreateRevision: revision, Version: 1}}
+}

@@ -1,0 +1,145 @@
+package board
+
+import (
+	"flag"
+	"go/ast"
+	"go/constant"
+	"go/parser"
+	"go/token"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// lessonFlags are the flags that a lesson declares.
+type lessonFlags struct {
+	set   *flag.FlagSet
+	names []string // in the order of the source
+	kinds map[string]string
+	// open holds the flags whose default is known only when the lesson runs.
+	open map[string]bool
+}
+
+// findFlags reads a lesson's flags from its source: every call of a function of
+// the package flag with a name, a default and a usage. So they are known before
+// the lesson is built, and can be checked the way the lesson itself does. A
+// source that does not compile has the flags that can be read in it.
+func findFlags(source []byte) *lessonFlags {
+	f := &lessonFlags{
+		set:   flag.NewFlagSet("", flag.ContinueOnError),
+		kinds: make(map[string]string),
+		open:  make(map[string]bool),
+	}
+	file, _ := parser.ParseFile(token.NewFileSet(), "main.go", source, parser.SkipObjectResolution)
+	if file == nil {
+		return f
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			f.add(call)
+		}
+		return true
+	})
+	return f
+}
+
+// add takes up a flag if the call declares one.
+func (f *lessonFlags) add(call *ast.CallExpr) {
+	function, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return
+	}
+	if pkg, ok := function.X.(*ast.Ident); !ok || pkg.Name != "flag" {
+		return
+	}
+	kind, variable := strings.CutSuffix(function.Sel.Name, "Var")
+	args := call.Args
+	if variable && len(args) > 0 {
+		args = args[1:]
+	}
+	if len(args) != 3 {
+		return
+	}
+	name, usage := literal(args[0]), literal(args[2])
+	if name == "" || strings.HasPrefix(name, "-") || strings.Contains(name, "=") ||
+		f.set.Lookup(name) != nil {
+		return
+	}
+	value := evaluate(args[1])
+	number, _ := constant.Int64Val(constant.ToInt(value))
+	switch kind {
+	case "Bool":
+		f.set.Bool(name, value.Kind() == constant.Bool && constant.BoolVal(value), usage)
+	case "Int":
+		f.set.Int(name, int(number), usage)
+	case "Int64":
+		f.set.Int64(name, number, usage)
+	case "Uint":
+		f.set.Uint(name, uint(number), usage)
+	case "Uint64":
+		f.set.Uint64(name, uint64(number), usage)
+	case "Float64":
+		float, _ := constant.Float64Val(constant.ToFloat(value))
+		f.set.Float64(name, float, usage)
+	case "Duration":
+		f.set.Duration(name, time.Duration(number), usage)
+	case "String":
+		f.set.String(name, literal(args[1]), usage)
+	default:
+		return
+	}
+	f.names = append(f.names, name)
+	f.kinds[name] = strings.ToLower(kind)
+	f.open[name] = value.Kind() == constant.Unknown
+}
+
+// literal returns the string that an expression stands for, or "".
+func literal(e ast.Expr) string {
+	value := evaluate(e)
+	if value.Kind() != constant.String {
+		return ""
+	}
+	return constant.StringVal(value)
+}
+
+var durations = map[string]time.Duration{
+	"Nanosecond": time.Nanosecond, "Microsecond": time.Microsecond,
+	"Millisecond": time.Millisecond, "Second": time.Second,
+	"Minute": time.Minute, "Hour": time.Hour,
+}
+
+// evaluate returns the value of a constant expression, and an unknown value for
+// anything else.
+func evaluate(e ast.Expr) constant.Value {
+	unknown := constant.MakeUnknown()
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		return constant.MakeFromLiteral(e.Value, e.Kind, 0)
+	case *ast.Ident:
+		if value, err := strconv.ParseBool(e.Name); err == nil && len(e.Name) > 1 {
+			return constant.MakeBool(value)
+		}
+	case *ast.ParenExpr:
+		return evaluate(e.X)
+	case *ast.SelectorExpr:
+		if pkg, ok := e.X.(*ast.Ident); ok && pkg.Name == "time" && durations[e.Sel.Name] != 0 {
+			return constant.MakeInt64(int64(durations[e.Sel.Name]))
+		}
+	case *ast.UnaryExpr:
+		if x := evaluate(e.X); e.Op == token.SUB && numeric(x) {
+			return constant.UnaryOp(e.Op, x, 0)
+		}
+	case *ast.BinaryExpr:
+		x, y := evaluate(e.X), evaluate(e.Y)
+		if slices.Contains([]token.Token{token.ADD, token.SUB, token.MUL}, e.Op) &&
+			numeric(x) && numeric(y) {
+			return constant.BinaryOp(x, e.Op, y)
+		}
+	}
+	return unknown
+}
+
+func numeric(v constant.Value) bool {
+	return v.Kind() == constant.Int || v.Kind() == constant.Float
+}

@@ -1,0 +1,328 @@
+package board
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/cluster"
+)
+
+const (
+	pollEvery   = 300 * time.Millisecond // leases and etcd as a whole
+	pollLimit   = 1500 * time.Millisecond
+	memberEvery = 500 * time.Millisecond // each member
+	memberLimit = time.Second
+	askAtOnce   = 20 // leases in one poll
+)
+
+// poll asks for the leases, and looks after the watch: whether it lags behind
+// for ever, and whether the store is still the one that it began with.
+func (b *Board) poll() {
+	ticks := time.NewTicker(pollEvery)
+	defer ticks.Stop()
+	var failures int
+	var behind int64 // the revision at which the watch stood while etcd was ahead
+	var since time.Time
+	for b.ctx.Err() == nil {
+		seen := b.seenRevision()
+		revision, err := b.pollOnce()
+		switch {
+		case b.ctx.Err() != nil:
+			return
+		case err != nil:
+			// Of several members one may be gone, or paused: the next try may
+			// go to another.
+			if failures++; failures >= 2 || !b.members.anyAlive() {
+				b.setTrouble(err)
+			}
+		default:
+			if failures > 0 && !b.sameStore() {
+				b.startAnew()
+				seen = 0
+			}
+			failures = 0
+			b.setTrouble(nil)
+			now := b.seenRevision()
+			switch {
+			case revision < seen:
+				b.startAnew() // The revision never falls: this is another store.
+			case revision <= now || behind != now:
+				behind, since = now, time.Now()
+			case time.Since(since) > time.Second:
+				b.restartWatch()
+				behind, since = now, time.Now()
+			}
+		}
+		select {
+		case <-b.ctx.Done():
+			return
+		case <-ticks.C:
+		case <-b.ask:
+			// Soon, but not for every single event.
+			pause(b.ctx, 20*time.Millisecond)
+		}
+	}
+}
+
+func (b *Board) seenRevision() int64 {
+	b.state.mu.Lock()
+	defer b.state.mu.Unlock()
+	return b.state.revision
+}
+
+// pollOnce returns the revision of the store, which needs a majority.
+func (b *Board) pollOnce() (int64, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, pollLimit)
+	defer cancel()
+	get, err := b.client.Get(ctx, "\x00", clientv3.WithCountOnly())
+	if err != nil {
+		return 0, err
+	}
+	list, err := b.client.Leases(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var alive []int64
+	for _, status := range list.Leases {
+		alive = append(alive, int64(status.ID))
+	}
+	var asking sync.WaitGroup
+	ids := b.state.toAsk(alive, askAtOnce)
+	answers := make([]answerTo, len(ids))
+	failures := make([]error, len(ids))
+	for i, id := range ids {
+		asking.Go(func() {
+			asked := time.Now()
+			left, err := b.client.TimeToLive(ctx, clientv3.LeaseID(id))
+			if failures[i] = err; err == nil {
+				answers[i] = answerTo{id, left.GrantedTTL, left.TTL, asked, time.Now()}
+			}
+		})
+	}
+	asking.Wait()
+	for i := len(ids) - 1; i >= 0; i-- {
+		if failures[i] != nil {
+			answers = slices.Delete(answers, i, i+1)
+			err = failures[i]
+		}
+	}
+	b.state.answered(time.Now(), alive, answers)
+	if len(answers) < len(ids) {
+		return 0, err
+	}
+	return get.Header.Revision, nil
+}
+
+// sameStore reports whether the last change that was seen is in the store. It
+// is asked after etcd was away: it may have come back empty.
+func (b *Board) sameStore() bool {
+	b.state.mu.Lock()
+	if len(b.state.history) == 0 {
+		b.state.mu.Unlock()
+		return false // Nothing is lost by reading it again.
+	}
+	last := b.state.history[len(b.state.history)-1]
+	b.state.mu.Unlock()
+	ctx, cancel := context.WithTimeout(b.ctx, pollLimit)
+	defer cancel()
+	get, err := b.client.Get(ctx, last.key, clientv3.WithRev(last.revision))
+	if err != nil {
+		return false
+	}
+	if last.after == nil {
+		return len(get.Kvs) == 0
+	}
+	return len(get.Kvs) == 1 && get.Kvs[0].ModRevision == last.revision &&
+		strings.HasPrefix(string(get.Kvs[0].Value), string(last.after.start))
+}
+
+// setTrouble shows that etcd cannot be used, or that it can be.
+func (b *Board) setTrouble(err error) {
+	text := ""
+	if err != nil {
+		text = "etcd does not answer. This is what was last seen."
+		if b.members.anyAlive() {
+			text = "etcd has no leader: a majority of its members is gone."
+		}
+	}
+	b.troubled.Lock()
+	changed := b.trouble != text
+	b.trouble = text
+	b.troubled.Unlock()
+	if changed {
+		b.state.mu.Lock()
+		b.state.touch(panelTrouble)
+		b.state.mu.Unlock()
+	}
+}
+
+// memberView is a member as the page shows it.
+type memberView struct {
+	Name     string
+	Endpoint string
+	Role     string // leader, follower, learner, no leader, paused, stopped, silent
+	Term     uint64
+	Size     int64
+	ID       uint64
+	handle   *cluster.Member // nil for a member that is not ours
+}
+
+// The roles of which a member tells by not answering.
+const (
+	roleUnknown = "not asked yet"
+	rolePaused  = "paused"
+	roleStopped = "stopped"
+	roleSilent  = "not reachable"
+)
+
+type memberList struct {
+	mu    sync.Mutex
+	list  []memberView
+	names map[uint64]string
+}
+
+func newMemberList(config Config, endpoints []string) *memberList {
+	m := &memberList{names: map[uint64]string{}}
+	if len(config.Members) > 0 {
+		for _, member := range config.Members {
+			m.list = append(m.list, memberView{Name: member.Name,
+				Endpoint: member.Endpoint, Role: roleUnknown, handle: member})
+		}
+		return m
+	}
+	for _, endpoint := range endpoints[:min(len(endpoints), 9)] {
+		m.list = append(m.list, memberView{Name: hostOf(endpoint),
+			Endpoint: endpoint, Role: roleUnknown})
+	}
+	return m
+}
+
+// hostOf returns the host and port of an endpoint, which may hold a password.
+func hostOf(endpoint string) string {
+	if parsed, err := url.Parse(endpoint); err == nil && parsed.Host != "" {
+		return parsed.Host
+	}
+	if _, _, err := net.SplitHostPort(endpoint); err == nil {
+		return endpoint
+	}
+	return "member"
+}
+
+func (m *memberList) anyAlive() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.list, func(view memberView) bool { return view.ID != 0 && answers(view.Role) })
+}
+
+func answers(role string) bool {
+	return role != roleUnknown && role != rolePaused && role != roleStopped && role != roleSilent
+}
+
+// pollMember asks one member until the board is closed. Members do not wait for
+// each other: a paused one answers late or never.
+func (b *Board) pollMember(i int) {
+	for b.ctx.Err() == nil {
+		b.askMember(i)
+		pause(b.ctx, memberEvery)
+	}
+}
+
+func (b *Board) askMember(i int) {
+	b.members.mu.Lock()
+	view := b.members.list[i]
+	_, named := b.members.names[view.ID]
+	b.members.mu.Unlock()
+	before := view
+	switch {
+	case view.handle != nil && view.handle.PID() == 0:
+		view.Role = roleStopped
+	case view.handle != nil && view.handle.Paused():
+		view.Role = rolePaused
+	default:
+		ctx, cancel := context.WithTimeout(b.ctx, memberLimit)
+		defer cancel()
+		status, err := b.status.Status(ctx, view.Endpoint)
+		switch {
+		case err != nil:
+			view.Role = roleSilent
+		case status.IsLearner:
+			view.Role = "learner"
+		case status.Leader == 0:
+			view.Role = "no leader"
+		case status.Leader == status.Header.MemberId:
+			view.Role = "leader"
+		default:
+			view.Role = "follower"
+		}
+		if err == nil {
+			view.ID, view.Term, view.Size = status.Header.MemberId, status.RaftTerm, status.DbSize
+		}
+		if err == nil && view.handle == nil && !named {
+			b.askNames()
+		}
+	}
+	if b.ctx.Err() != nil {
+		return
+	}
+	b.members.mu.Lock()
+	if name := b.members.names[view.ID]; name != "" && view.handle == nil {
+		view.Name = name
+	}
+	changed := view != before
+	b.members.list[i] = view
+	var alive []string
+	for _, other := range b.members.list {
+		if answers(other.Role) {
+			alive = append(alive, other.Endpoint)
+		}
+	}
+	b.members.mu.Unlock()
+	if !changed {
+		return
+	}
+	if answers(view.Role) != answers(before.Role) && len(alive) > 0 {
+		// New calls go only to those that answer.
+		b.client.SetEndpoints(alive...)
+	}
+	b.state.mu.Lock()
+	b.state.touch(panelMembers)
+	b.state.mu.Unlock()
+}
+
+// askNames learns the members' names, which needs a majority.
+func (b *Board) askNames() {
+	ctx, cancel := context.WithTimeout(b.ctx, memberLimit)
+	defer cancel()
+	list, err := b.client.MemberList(ctx)
+	if err != nil {
+		return
+	}
+	b.members.mu.Lock()
+	defer b.members.mu.Unlock()
+	for _, member := range list.Members {
+		b.members.names[member.ID] = member.Name
+	}
+}
+
+// act does to a member what a button asks for.
+func (b *Board) act(name, action string) error {
+	at := slices.IndexFunc(b.config.Members, func(m *cluster.Member) bool { return m.Name == name })
+	if at < 0 {
+		return fmt.Errorf("%w: no member %q", errUnknown, name)
+	}
+	member := b.config.Members[at]
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	if do := cluster.Actions[action]; do != nil {
+		return do(ctx, member)
+	}
+	return fmt.Errorf("%w: no action %q", errUnknown, action)
+}
