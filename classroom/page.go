@@ -1,0 +1,125 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"example.com/etcd-by-example/classroom/board"
+	"example.com/etcd-by-example/classroom/lesson"
+	"example.com/etcd-by-example/shared"
+)
+
+// boardAddress is where the board is when nothing else listens there.
+const boardAddress = "127.0.0.1:8379"
+
+// boardPlace is where the user wants the board.
+type boardPlace struct {
+	off     bool
+	address string // on this machine; empty for boardAddress, or else a free port
+	public  string // for a class; empty for none
+}
+
+// boardAt reads the flag -board.
+func boardAt(flag string) (boardPlace, error) {
+	switch flag {
+	case "":
+		return boardPlace{}, nil
+	case "off":
+		return boardPlace{off: true}, nil
+	}
+	host, _, err := net.SplitHostPort(flag)
+	if err != nil {
+		return boardPlace{}, fmt.Errorf("-board %s: want an address such as :8380, or off", flag)
+	}
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return boardPlace{address: flag}, nil
+	}
+	return boardPlace{public: flag}, nil
+}
+
+// openedBoard is a board, or none.
+type openedBoard struct{ *board.Board }
+
+func (b openedBoard) close() error {
+	if b.Board == nil {
+		return nil
+	}
+	return b.Close()
+}
+
+// openBoard starts the board where it is wanted and prints its address.
+func openBoard(ctx context.Context, where boardPlace, config board.Config) (openedBoard, error) {
+	if where.off {
+		return openedBoard{}, nil
+	}
+	root, err := lesson.Root(ctx)
+	if err != nil {
+		return openedBoard{}, fmt.Errorf("the board shows the lessons: %w, or give -board off", err)
+	}
+	config.Root, config.Public = root, where.public
+	config.Address = cmp.Or(where.address, boardAddress)
+	b, err := board.Start(ctx, config)
+	if err != nil && where.address == "" {
+		// Another classroom may be there.
+		config.Address = "127.0.0.1:0"
+		b, err = board.Start(ctx, config)
+	}
+	if err != nil {
+		return openedBoard{}, fmt.Errorf("start the board: %w", err)
+	}
+	fmt.Printf("The board is at http://%s/\n", b.Address())
+	if b.Public() != "" {
+		for _, address := range reachable(b.Public()) {
+			fmt.Printf("  for a class, who can look and change nothing: http://%s/\n", address)
+		}
+	}
+	return openedBoard{b}, nil
+}
+
+// reachable returns where others find what listens at address: when that is
+// every address of this machine, those that a local network may know.
+func reachable(address string) []string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || host != "" && (ip == nil || !ip.IsUnspecified()) {
+		return []string{address}
+	}
+	var found []string
+	networks, _ := net.InterfaceAddrs()
+	for _, network := range networks {
+		if n, ok := network.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			found = append(found, net.JoinHostPort(n.IP.String(), port))
+		}
+	}
+	if len(found) == 0 {
+		return []string{address}
+	}
+	return found
+}
+
+// watch shows the board of the etcd that the environment names, until ctx ends.
+func watch(ctx context.Context, where boardPlace) error {
+	if where.off {
+		return errors.New("nothing to do: ETCDCTL_ENDPOINTS names an etcd that runs, and -board is off")
+	}
+	etcd, err := shared.Config()
+	if err != nil {
+		return err
+	}
+	b, err := openBoard(ctx, where, board.Config{Etcd: etcd, Env: os.Environ()})
+	if err != nil {
+		return err
+	}
+	fmt.Println("It shows the etcd at", strings.Join(etcd.Endpoints, ","))
+	fmt.Println("Ctrl-C stops it.")
+	<-ctx.Done()
+	if err := b.close(); err != nil {
+		return fmt.Errorf("stop the board: %w", err)
+	}
+	fmt.Println("The board has stopped.")
+	return nil
+}

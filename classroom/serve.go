@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/version"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"example.com/etcd-by-example/classroom/board"
+	"example.com/etcd-by-example/classroom/cluster"
+)
+
+// startLimit bounds how long members may take until they are ready.
+const startLimit = 30 * time.Second
+
+// serve runs the members and their board until ctx ends, and says how to use
+// them. It returns nil when ctx has ended and everything was cleaned up.
+func serve(ctx context.Context, config cluster.Config, where boardPlace) error {
+	for i := range 2 * max(config.Members, 1) {
+		if err := taken(ctx, config.Port+i); err != nil {
+			return err
+		}
+	}
+	starting, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	etcd, err := cluster.Start(starting, config)
+	if err != nil {
+		return err
+	}
+	stopControl, err := control(etcd, config.Port)
+	if err != nil {
+		return errors.Join(err, etcd.Close())
+	}
+	shown, err := openBoard(ctx, where, board.Config{
+		Etcd: &clientv3.Config{
+			Endpoints:            etcd.Endpoints(),
+			DialTimeout:          2 * time.Second,
+			DialKeepAliveTime:    2 * time.Second,
+			DialKeepAliveTimeout: 6 * time.Second,
+			Logger:               zap.NewNop(),
+		},
+		Members: etcd.Members,
+		Env:     lessonEnv(etcd.Endpoints()),
+	})
+	if err != nil {
+		stopControl()
+		return errors.Join(err, etcd.Close())
+	}
+	endpoints := strings.Join(etcd.Endpoints(), ",")
+	fmt.Printf("etcd %s runs, members: %d\n", version.Version, len(etcd.Members))
+	fmt.Println("  clients  ", endpoints)
+	if config.Dir == "" {
+		fmt.Println("  data     ", etcd.Dir, "(removed at the end)")
+	} else {
+		fmt.Println("  data     ", etcd.Dir)
+	}
+	fmt.Println("In another terminal:")
+	if endpoints != "127.0.0.1:2379" {
+		fmt.Println("  export ETCDCTL_ENDPOINTS=" + endpoints)
+	}
+	fmt.Println("  go run ./01-connect")
+	fmt.Println("  go tool etcdctl member list")
+	fmt.Println("Ctrl-C stops it.")
+
+	<-ctx.Done()
+	// The lessons that run end first: they clean up in etcd.
+	boardErr := shown.close()
+	stopControl()
+	if err := errors.Join(boardErr, etcd.Close()); err != nil {
+		return fmt.Errorf("stop etcd: %w", err)
+	}
+	fmt.Println("etcd has stopped.")
+	return nil
+}
+
+// taken returns nil when nothing listens on port, otherwise an error that says
+// what does, and what to do.
+func taken(ctx context.Context, port int) error {
+	endpoint := "127.0.0.1:" + strconv.Itoa(port)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	connection, err := new(net.Dialer).DialContext(ctx, "tcp", endpoint)
+	if err != nil {
+		return nil
+	}
+	connection.Close()
+	if running := etcdVersion(ctx, endpoint); running != "" {
+		return fmt.Errorf("an etcd %s already listens on %s: use it as it is, "+
+			"stop it, or choose another port with -port", running, endpoint)
+	}
+	return fmt.Errorf("a program that does not answer as an etcd listens on %s: "+
+		"stop it, or choose another port with -port", endpoint)
+}
+
+// etcdVersion returns the version of the etcd at endpoint, or "" when none
+// answers there.
+func etcdVersion(ctx context.Context, endpoint string) string {
+	request, err := http.NewRequestWithContext(
+		ctx, http.MethodGet, "http://"+endpoint+"/version", nil)
+	if err != nil {
+		return ""
+	}
+	request.Close = true
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return ""
+	}
+	defer answer.Body.Close()
+	var versions version.Versions
+	if err := json.NewDecoder(answer.Body).Decode(&versions); err != nil {
+		return ""
+	}
+	return versions.Server
+}
