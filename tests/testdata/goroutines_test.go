@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/shared"
+)
+
+// TestGoroutines is laid over each lesson: it calls run and looks at once for
+// goroutines in functions of the lesson. When the lesson is interrupted, it
+// does so several times, each time at another moment.
+func TestGoroutines(t *testing.T) {
+	if os.Getenv("LESSON_ENDS") != "interrupted" {
+		runOnce(t, 0)
+		return
+	}
+	for i := range 10 {
+		runOnce(t, time.Duration(20+30*i)*time.Millisecond)
+	}
+}
+
+// runOnce calls run with a context that ends after limit, or not when limit
+// is 0.
+func runOnce(t *testing.T, limit time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	client, err := shared.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+
+	if limit > 0 {
+		time.AfterFunc(limit, cancel)
+	}
+	switch run := any(run).(type) {
+	case func(context.Context) error:
+		err = run(ctx)
+	case func(context.Context, *clientv3.Client) error:
+		err = run(ctx, client)
+	default:
+		t.Fatalf("run is a %T", run)
+	}
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	if err != nil && limit == 0 {
+		t.Fatal(err)
+	}
+	for _, stack := range strings.Split(string(stacks), "\n\n")[1:] {
+		if strings.Contains(stack, "etcd-by-example/0") {
+			t.Errorf("a goroutine outlives run:\n%s", stack)
+		}
+	}
+
+	leases, err := client.Leases(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(leases.Leases) > 0 {
+		t.Errorf("leases left: %v", leases.Leases)
+	}
+}
