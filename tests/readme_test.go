@@ -54,15 +54,24 @@ func TestREADME(t *testing.T) {
 	checkSnippets(t, readme)
 
 	warmUp(t)
-	// They do not wait for a turn among the parallel tests: the longest of them
-	// takes longer than any other test, and is nearly always waiting.
-	var sessions sync.WaitGroup
-	for _, session := range readme.sessions() {
-		sessions.Go(func() {
-			follow(t, session)
+	// The longest takes as long as all others in a row, and no more than two at
+	// once leaves a learner's time to each command: leases run meanwhile.
+	sessions := readme.sessions()
+	slices.SortStableFunc(sessions, func(a, b []*block) int { return len(b) - len(a) })
+	queue := make(chan []*block, len(sessions))
+	for _, session := range sessions {
+		queue <- session
+	}
+	close(queue)
+	var players sync.WaitGroup
+	for range 2 {
+		players.Go(func() {
+			for session := range queue {
+				follow(t, session)
+			}
 		})
 	}
-	sessions.Wait()
+	players.Wait()
 	if *update && !t.Failed() {
 		if err := os.WriteFile(name, readme.rewritten(), 0o644); err != nil {
 			t.Error(err)
