@@ -58,7 +58,7 @@ func TestBoard(t *testing.T) {
 		{"for everybody", boardForEverybody},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			parallel(t)
+			t.Parallel()
 			c.test(t, browser)
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -35,8 +36,12 @@ var lessons = []string{
 
 func TestMain(m *testing.M) {
 	cluster.Main()
+	// The tests wait most of the time, so more of them than there are cores can
+	// run side by side.
 	flag.Parse()
-	flag.Set("test.parallel", "1000") // See parallel.
+	if flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		flag.Set("test.parallel", "6")
+	}
 	code := m.Run()
 	if programs.dir != "" {
 		os.RemoveAll(programs.dir)
@@ -45,20 +50,6 @@ func TestMain(m *testing.M) {
 		exec.Command("docker", "image", "rm", "--force", standIn).Run()
 	}
 	os.Exit(code)
-}
-
-// slots bounds how many tests run side by side. They wait as much as they
-// compute, so it is a little more than two cores can do.
-var slots = make(chan struct{}, 3)
-
-// parallel has a test run beside others, when it is its turn. t.Parallel alone is
-// for tests of which only the parallel subtests take turns, and for those that
-// must not wait: README.md is followed in real time, and takes longest.
-func parallel(t *testing.T) {
-	t.Helper()
-	t.Parallel()
-	slots <- struct{}{}
-	t.Cleanup(func() { <-slots })
 }
 
 // startEtcd starts members for one test and ends them with it.

@@ -75,7 +75,7 @@ func TestTranscriptsCanFail(t *testing.T) {
 		{"a block in a list", "- a\n\n  ```console\n  $ echo a\n  b\n  ```\n", "inside a list"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			parallel(t)
+			t.Parallel()
 			err := playPage(t, c.page)
 			switch {
 			case c.err == "" && err != nil:
