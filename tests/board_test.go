@@ -58,7 +58,7 @@ func TestBoard(t *testing.T) {
 		{"for everybody", boardForEverybody},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			c.test(t, browser)
 		})
 	}

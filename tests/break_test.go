@@ -18,7 +18,7 @@ const lockKey = "/cron/lock/job9"
 
 // TestLockIsHandedOver starts a holder, one that gives up and one that waits.
 func TestLockIsHandedOver(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	endpoint := startEtcd(t, cluster.Config{}).Endpoints()[0]
 	ann := start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "3s")
 	ann.await(t, "ann has the lock")
@@ -40,7 +40,7 @@ func TestLockIsHandedOver(t *testing.T) {
 
 // TestLostLockEndsTheWork revokes the holder's lease from outside.
 func TestLostLockEndsTheWork(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	endpoint := startEtcd(t, cluster.Config{}).Endpoints()[0]
 	client := connect(t, endpoint)
 	ann := start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "1m", "-ttl", "1")
@@ -66,7 +66,7 @@ func TestLostLockEndsTheWork(t *testing.T) {
 
 // TestStaleToken calls the lesson's own functions with a token that is stale.
 func TestStaleToken(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	binary := overlaid(t, "08-txn-lock")
 	cmd := exec.CommandContext(soon(t), binary, "-test.run", "StaleToken", "-test.v")
 	cmd.Env = plainEnv("ETCDCTL_ENDPOINTS=" + startEtcd(t, cluster.Config{}).Endpoints()[0])
@@ -79,7 +79,7 @@ func TestStaleToken(t *testing.T) {
 // TestPausedHolderIsRefused pauses a holder until another one has the lock. When
 // it goes on, its work is done, and the result comes too late.
 func TestPausedHolderIsRefused(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	endpoint := startEtcd(t, cluster.Config{}).Endpoints()[0]
 	client := connect(t, endpoint)
 	ann := start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "100ms", "-ttl", "1")
@@ -112,7 +112,7 @@ func TestPausedHolderIsRefused(t *testing.T) {
 // TestWatchSurvivesCompaction compacts what the watch has not seen yet, while
 // etcd is restarted and the lesson paused.
 func TestWatchSurvivesCompaction(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	etcd := startEtcd(t, cluster.Config{})
 	endpoint := etcd.Endpoints()[0]
 	lesson := start(t, endpoint, nil, "06-watch", "-for", "15s")
@@ -157,7 +157,7 @@ func TestCtrlC(t *testing.T) {
 		"08-txn-lock": "has the lock",
 	} {
 		t.Run(lesson, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			endpoint := startEtcd(t, cluster.Config{}).Endpoints()[0]
 			p := start(t, endpoint, nil, lesson)
 			p.await(t, sign)

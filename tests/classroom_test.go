@@ -18,7 +18,7 @@ import (
 // TestClassroomServes starts the classroom's etcd, uses it, and starts it again
 // on the data that it kept.
 func TestClassroomServes(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	port := freePort(t, 6) // Three members are tried at the end.
 	endpoint := "127.0.0.1:" + strconv.Itoa(port)
 	data := filepath.Join(t.TempDir(), "kept")
@@ -58,7 +58,7 @@ func TestClassroomServes(t *testing.T) {
 
 // TestClassroomMembers starts three members and runs a lesson against them.
 func TestClassroomMembers(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	port := freePort(t, 6)
 	etcd := start(t, "", nil, "classroom", "-board", "127.0.0.1:0", "-members", "3", "-port", strconv.Itoa(port))
 	etcd.await(t, "Ctrl-C stops it.")
@@ -80,7 +80,7 @@ func TestClassroomMembers(t *testing.T) {
 // TestPortTaken asks for ports that are taken, by an etcd and by another
 // program.
 func TestPortTaken(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	etcd := startEtcd(t, cluster.Config{})
 	silent := silentListener(t)
 	for _, c := range []struct{ name, endpoint, words string }{
@@ -121,7 +121,7 @@ func TestPortTaken(t *testing.T) {
 
 // TestTour runs the tour on an etcd of its own and on one that is named.
 func TestTour(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	t.Run("own etcd", func(t *testing.T) {
 		temporary := t.TempDir()
 		got := run(t, "", []string{"TMPDIR=" + temporary}, "classroom", "tour")
@@ -213,7 +213,7 @@ search:
 // TestMemberCommands does to members what a learner can do from another
 // terminal, and checks what list says after each step.
 func TestMemberCommands(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	port := strconv.Itoa(freePort(t, 6))
 	etcd := start(t, "", nil, "classroom", "-board", "127.0.0.1:0", "-members", "3", "-port", port)
 	etcd.await(t, "Ctrl-C stops it.")

@@ -13,7 +13,7 @@ import (
 
 // TestMemberKeepsItsData ends a member in both ways and starts it again.
 func TestMemberKeepsItsData(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	member := startEtcd(t, cluster.Config{}).Members[0]
 	client := connect(t, member.Endpoint)
 	if _, err := client.Put(soon(t), "kept", "yes"); err != nil {
@@ -56,7 +56,7 @@ func TestMemberPauses(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows cannot pause a process")
 	}
-	t.Parallel()
+	parallel(t)
 	member := startEtcd(t, cluster.Config{}).Members[0]
 	client := connect(t, member.Endpoint)
 	if err := member.Pause(); err != nil {

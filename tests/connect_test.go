@@ -25,7 +25,7 @@ import (
 // TestConnect runs a lesson where etcd cannot be used, and where it can be in
 // spite of something. The message is what a learner sees: at most four lines.
 func TestConnect(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	plain := startEtcd(t, cluster.Config{}).Endpoints()[0]
 	locked := lockedEtcd(t)
 	secure, ca := tlsFront(t, plain)
@@ -137,7 +137,7 @@ func TestConnect(t *testing.T) {
 
 // TestConfig checks that a variable that cannot be used is named.
 func TestConfig(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	for _, c := range []struct{ variable, words string }{
 		{"ETCDCTL_DIAL_TIMEOUT=soon", "ETCDCTL_DIAL_TIMEOUT"},
 		{"ETCDCTL_DIAL_TIMEOUT=0s", "above zero"},
@@ -160,7 +160,7 @@ func TestConfig(t *testing.T) {
 // TestNamespace checks that two learners with namespaces of their own share an
 // etcd without seeing each other, and that nothing is written outside.
 func TestNamespace(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	etcd := startEtcd(t, cluster.Config{})
 	client := connect(t, etcd.Endpoints()...)
 	for _, namespace := range []string{"ann/", "ben/"} {

@@ -34,7 +34,7 @@ func TestNoEtcdOutlivesClassroom(t *testing.T) {
 		{"panic", syscall.SIGQUIT, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			temporary := t.TempDir()
 			classroom := start(t, "", []string{"TMPDIR=" + temporary}, "classroom",
 				"-members", "3", "-port", strconv.Itoa(freePort(t, 6)))
@@ -76,7 +76,7 @@ func TestNoLessonOutlivesBoard(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			classroom := start(t, "", nil, "classroom", "-board", "127.0.0.1:0",
 				"-port", strconv.Itoa(freePort(t, 2)))
 			classroom.await(t, "Ctrl-C stops it.")
@@ -131,7 +131,7 @@ func lessonsOf(processes []int) (count int) {
 // TestInterruptedTour checks that a tour passes Ctrl-C on to its lesson, and
 // leaves nothing.
 func TestInterruptedTour(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	temporary := t.TempDir()
 	tour := start(t, "", []string{"TMPDIR=" + temporary}, "classroom", "tour", "08-txn-lock")
 	tour.await(t, "has the lock")

@@ -118,7 +118,7 @@ func TestFaults(t *testing.T) {
 	t.Parallel()
 	for _, fault := range atStart {
 		t.Run(fault.name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			endpoint, env := fault.meet(t)
 			for _, lesson := range lessons {
 				t.Run(lesson, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestFaults(t *testing.T) {
 	}
 	for _, fault := range midway {
 		t.Run(fault.name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			outcomes := []string{fault.connect, fault.put, fault.get, fault.delete,
 				fault.lease, fault.renewed, fault.watch, fault.op, fault.lock}
 			rounds := 1
@@ -146,7 +146,7 @@ func TestFaults(t *testing.T) {
 		})
 	}
 	t.Run("Ctrl-C", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		interruptLessons(t)
 	})
 }

@@ -28,7 +28,7 @@ func TestLessons(t *testing.T) {
 	t.Parallel()
 	for _, lesson := range lessons {
 		t.Run(lesson, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			etcd := startEtcd(t, cluster.Config{})
 			client := connect(t, etcd.Endpoints()...)
 			putNeighbours(t, client)
@@ -107,7 +107,7 @@ func TestLessonLeavesNoGoroutine(t *testing.T) {
 	t.Parallel()
 	for _, lesson := range lessons {
 		t.Run(lesson, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			binary := overlaid(t, lesson, "goroutines_test.go")
 			etcd := startEtcd(t, cluster.Config{})
 			for _, how := range []string{"to the end", "interrupted"} {

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,12 +35,8 @@ var lessons = []string{
 
 func TestMain(m *testing.M) {
 	cluster.Main()
-	// The tests wait most of the time, so more of them than there are cores can
-	// run side by side.
 	flag.Parse()
-	if flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		flag.Set("test.parallel", "6")
-	}
+	flag.Set("test.parallel", "1000") // See parallel.
 	code := m.Run()
 	if programs.dir != "" {
 		os.RemoveAll(programs.dir)
@@ -50,6 +45,19 @@ func TestMain(m *testing.M) {
 		exec.Command("docker", "image", "rm", "--force", standIn).Run()
 	}
 	os.Exit(code)
+}
+
+// slots bounds how many tests run side by side. They wait more than they compute.
+var slots = make(chan struct{}, 4)
+
+// parallel has a test run beside others, when a slot is free. t.Parallel alone is
+// for tests of which only the parallel subtests need one, and for TestREADME,
+// which must not wait for one: it takes longest, and follows the page in real time.
+func parallel(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	slots <- struct{}{}
+	t.Cleanup(func() { <-slots })
 }
 
 // startEtcd starts members for one test and ends them with it.

@@ -74,7 +74,7 @@ func raiseLoopback() error {
 // TestNetworks checks that a port of one network is not that of another, and
 // that the tests stay in their own.
 func TestNetworks(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	before, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)

@@ -208,7 +208,7 @@ func number(value string) int {
 }
 
 func TestCounterChecker(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	const s = time.Second
 	// Calls of one key follow each other, one a second, unless they say more.
 	reads := func(value string, revision int64) call {
@@ -305,7 +305,7 @@ func TestCounterChecker(t *testing.T) {
 // between the acknowledged and the attempted number, and the history of this
 // and of plain puts and gets is linearizable, also when leaders are killed.
 func TestCounterProof(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	kills, least := 1, 1000
 	if *long {
 		kills, least = 8, 8000
@@ -396,7 +396,7 @@ func TestCounterWithoutCompare(t *testing.T) {
 	t.Parallel()
 	for _, compare := range []bool{true, false} {
 		t.Run(fmt.Sprintf("compare=%t", compare), func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			etcd := startEtcd(t, cluster.Config{Members: 3})
 			c := newCounter(t, random(t), etcd, newRecord(t))
 			c.compare = compare

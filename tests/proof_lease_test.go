@@ -105,7 +105,7 @@ func judgeLeases(lives []life, changes []change) (violations []string) {
 }
 
 func TestLeaseChecker(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	const s = time.Second
 	yes := func(sent time.Duration) *renewal { return &renewal{sent, sent + s/100, true} }
 	no := func(sent, ended time.Duration) *renewal { return &renewal{sent, ended, false} }
@@ -150,7 +150,7 @@ func TestLeaseChecker(t *testing.T) {
 // passed since its last acknowledged renewal, and is gone within lateLimit
 // after, also when leaders are killed.
 func TestLeaseProof(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	count, kills, span := 40, 1, 8*time.Second
 	if *long {
 		count, kills, span = 240, 6, time.Minute

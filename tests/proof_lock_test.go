@@ -36,8 +36,8 @@ const resultKey = "/cron/jobs/job9"
 // two hold the lock at a time, and that no write comes in with a token other than
 // the holder's.
 func TestLockProof(t *testing.T) {
-	t.Parallel()
-	writes, each := int64(300), int64(6)
+	parallel(t)
+	writes, each := int64(150), int64(4)
 	if *long {
 		writes, each = 10_000, 25
 	}
@@ -54,7 +54,7 @@ func TestLockProof(t *testing.T) {
 // TestLockWithoutGuard shows that the checks of TestLockProof see what they are
 // for: without the guard, they have to find writes that come too late.
 func TestLockWithoutGuard(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	// With longer work, a fault nearly always finds a holder in the middle of it.
 	run := contend(t, rules{flag: "-guard=false", work: 20 * time.Millisecond, each: 2,
 		enough: func(a *arena) bool { return a.stale.Load() >= 3 }})

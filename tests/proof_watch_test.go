@@ -229,7 +229,7 @@ const followers = 3
 // history is compacted, and checks what they were told against a second watch of
 // everything and against the writers' log.
 func TestWatchProof(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	events, rounds := int64(2000), 4
 	if *long {
 		events, rounds = 25_000, 24

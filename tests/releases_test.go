@@ -43,7 +43,7 @@ func TestReleases(t *testing.T) {
 				}
 				for j, size := range sizes {
 					t.Run(fmt.Sprint("members ", size), func(t *testing.T) {
-						t.Parallel()
+						parallel(t)
 						printed[i][j] = tourOf(t, release, program, size)
 					})
 				}

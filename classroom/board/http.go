@@ -39,6 +39,8 @@ func (b *Board) handler(host string, port int, guest bool) http.Handler {
 	mux.HandleFunc("GET /change", b.changeAt)
 	mux.HandleFunc("GET /value", b.valueAt)
 	mux.HandleFunc("GET /assets/{name}", asset)
+	// What is no page, such as a value, cannot name its icon.
+	mux.Handle("GET /favicon.ico", http.RedirectHandler("/assets/icon.svg", http.StatusFound))
 	mux.Handle("/member/{name}/{action}", change(http.HandlerFunc(b.handle)))
 	b.lessons.register(mux, change)
 
@@ -46,7 +48,7 @@ func (b *Board) handler(host string, port int, guest bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
 		header.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; "+
-			"style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "+
+			"style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "+
 			"form-action 'none'; frame-ancestors 'none'")
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Referrer-Policy", "no-referrer")
@@ -105,7 +107,7 @@ func (b *Board) page(w http.ResponseWriter, guest bool) {
 
 func asset(w http.ResponseWriter, r *http.Request) {
 	switch name := r.PathValue("name"); name {
-	case "board.css", "board.js", "lessons.css", "lessons.js":
+	case "board.css", "board.js", "icon.svg", "lessons.css", "lessons.js":
 		http.ServeFileFS(w, r, assets, "assets/"+name)
 	default:
 		http.NotFound(w, r)
