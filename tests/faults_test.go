@@ -28,6 +28,7 @@ import (
 const (
 	on   = ""
 	away = `deadline exceeded|timed out|code = Unavailable|leader changed`
+	cut  = away + `|no leader` // what a watch that requires a leader may say
 	lost = away + `|the lease is gone|the lease is lost`
 	full = `space exceeded`
 	gone = `revision has been compacted`
@@ -63,11 +64,11 @@ var midway = []struct {
 	{"server killed, back after 2 s", 1, killAndRestart,
 		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
 	{"leader killed", 3, killLeaderOfThree,
-		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
+		"?" + cut, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + cut, "?" + away, "?" + lost},
 	{"leader paused for 5 s", 3, pauseLeader,
-		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
+		"?" + cut, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + cut, "?" + away, "?" + lost},
 	{"no quorum", 3, killMajority,
-		away, away, away, away, away, lost, away + "|no leader", away, lost},
+		cut, away, away, away, away, lost, cut, away, lost},
 	{"history compacted", 1, compact,
 		on, gone, gone, on, on, on, on, on, on},
 	{"lease revoked", 1, revokeAll,
