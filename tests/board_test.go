@@ -325,6 +325,7 @@ func boardLessons(t *testing.T, browser context.Context) {
 	if got, want := p.rows(), stored(t, client, 0); !slices.Equal(got, want) {
 		t.Errorf("now the table is\n%v\nwant\n%v", got, want)
 	}
+	p.travel(want[at].Revision, last)
 	if _, err := client.Compact(soon(t), last-1); err != nil {
 		t.Fatal(err)
 	}
@@ -335,6 +336,41 @@ func boardLessons(t *testing.T, browser context.Context) {
 	p.quiet()
 
 	t.Run("stop", func(t *testing.T) { boardStop(t, p, client, classroom) })
+}
+
+// travel goes back in time from a revision by the keyboard alone, and by dragging.
+func (p *tab) travel(revision, last int64) {
+	p.t.Helper()
+	column := func(revision int64) string {
+		return fmt.Sprintf(`#timeline .rev[data-rev="%d"]`, revision)
+	}
+	shown := func(revision int64) string {
+		return fmt.Sprintf(`document.getElementById("keys").dataset.revision === "%d"`, revision)
+	}
+	focused := func(revision int64) string {
+		return fmt.Sprintf(`document.activeElement.dataset.rev === "%d" &&
+			document.querySelectorAll('#timeline [tabindex="0"]').length === 1`, revision)
+	}
+	eval[bool](p, `document.getElementById("now").focus() ?? true`)
+	p.press(kb.Tab)
+	p.until("the Tab key finds the last revision", focused(last))
+	p.says("#change", fmt.Sprintf("Revision %d", last))
+	eval[bool](p, fmt.Sprintf(`document.querySelector('%s').focus() ?? true`, column(revision)))
+	p.says("#change", fmt.Sprintf("Revision %d", revision))
+	p.press(kb.Enter)
+	p.until("what has the focus is shown", shown(revision))
+	p.press(kb.ArrowLeft)
+	p.until("the focus has gone back", shown(revision-1)+" && "+focused(revision-1))
+	p.press(kb.Home)
+	p.until("the focus is at the end", focused(last))
+
+	p.do(chromedp.DragAndDrop(chromedp.CSS(column(last-1)+" .hit"), chromedp.CSS(column(revision)+" .hit")))
+	p.until("the past is shown where it was dragged to", shown(revision))
+	p.point(column(last) + " .hit")
+	p.says("#change", fmt.Sprintf("Revision %d", last))
+	p.until("nothing is dragged any more", shown(revision))
+	p.press(kb.Escape)
+	p.until("it is now", `document.getElementById("past").hidden`)
 }
 
 func boardStop(t *testing.T, p *tab, client *clientv3.Client, classroom *running) {

@@ -58,7 +58,8 @@ type change struct {
 	alone    bool // deleted while its lease lived on
 }
 
-// lane is a key's place on the timeline, and the revision that it changed at.
+// lane is a key that has a line of its own on the timeline, and the revision that
+// it changed at.
 type lane struct {
 	key  string
 	last int64
@@ -188,7 +189,7 @@ type state struct {
 	sorted   []string // the names in keys, in order
 	total    int64    // the keys in etcd, also those that are not in keys
 	history  []change
-	lanes    []lane // of the timeline, each in its place
+	lanes    []lane // of the timeline, at most laneCount-1
 	leases   map[int64]*lease
 	order    []int64 // of leases, as they appeared
 	further  int     // leases that are alive and not in leases
@@ -209,7 +210,7 @@ func newState() *state {
 func (s *state) clear() {
 	s.revision, s.started, s.total, s.further = 0, 0, 0, 0
 	s.keys, s.sorted = map[string]*item{}, nil
-	s.history, s.lanes, s.order = nil, make([]lane, laneCount-1), nil
+	s.history, s.lanes, s.order = nil, nil, nil
 	s.leases, s.attached = map[int64]*lease{}, map[int64]map[string]bool{}
 	s.unsure = map[int64]bool{}
 	s.holders, s.refused = nil, nil
@@ -349,19 +350,22 @@ func (s *state) remove(kv *mvccpb.KeyValue, now time.Time) (asks bool) {
 // add is called with mu held.
 func (s *state) add(made change) {
 	s.history = append(s.history, made)
-	// A new key takes the lane of the one that has been quiet for longest, so
-	// that the others stay where they are.
+	// A new key takes the lane of the one that has been quiet for longest.
 	quiet := 0
 	for i, lane := range s.lanes {
-		if lane.key == made.key && lane.last != 0 {
-			quiet = i
-			break
+		if lane.key == made.key {
+			s.lanes[i].last = made.revision
+			return
 		}
 		if lane.last < s.lanes[quiet].last {
 			quiet = i
 		}
 	}
-	s.lanes[quiet] = lane{made.key, made.revision}
+	if len(s.lanes) < laneCount-1 {
+		s.lanes = append(s.lanes, lane{made.key, made.revision})
+	} else {
+		s.lanes[quiet] = lane{made.key, made.revision}
+	}
 }
 
 var resultText = regexp.MustCompile(`^done by (.{1,100}), token (\d{1,18})$`)

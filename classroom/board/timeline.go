@@ -10,26 +10,28 @@ import (
 // The timeline is drawn in units of its own, which the page scales. A revision
 // has a column, a key has a lane.
 const (
-	columns     = 36
+	columns     = 34
 	columnWidth = 18
 	laneCount   = 8 // the last one is for the keys that find no other
 	laneHeight  = 28
-	labelWidth  = 236
-	labelLength = 20
+	labelWidth  = 262
+	labelLength = 22
 	axisHeight  = 34
 	width       = labelWidth + columns*columnWidth + 16
 	height      = axisHeight + laneCount*laneHeight + 8
 )
 
 type timelineView struct {
-	Width, Height, Left int
-	First, Last, Mark   int64
-	MarkX               int
-	Before              int // the width of what was before the board began
-	Lanes               []laneView
-	Ticks               []tickView
-	Revisions           []revisionView
-	Bottom              int
+	Width, Height     int
+	Left, Column      int // where the columns begin, and how wide they are
+	First, Last, Mark int64
+	Focus             int64 // the revision that the Tab key finds
+	MarkX             int
+	Before            int // the width of what was before the board began
+	Lanes             []laneView
+	Ticks             []tickView
+	Revisions         []revisionView
+	Bottom            int
 }
 
 type laneView struct {
@@ -83,7 +85,7 @@ func (s *state) timeline(mark, end int64) timelineView {
 		}
 	}
 	first := max(1, last-columns+1)
-	view := timelineView{Width: width, Height: height, Left: labelWidth,
+	view := timelineView{Width: width, Height: height, Left: labelWidth, Column: columnWidth,
 		First: first, Last: last, Mark: mark, Bottom: height - axisHeight - 4}
 	x := func(revision int64) int {
 		return labelWidth + int(revision-first)*columnWidth + columnWidth/2
@@ -103,8 +105,8 @@ func (s *state) timeline(mark, end int64) timelineView {
 	to, _ := slices.BinarySearchFunc(s.history, last+1,
 		func(made change, revision int64) int { return int(made.revision - revision) })
 	window := s.history[from:to]
-	places := s.places(window)
-	labels := make([]string, laneCount)
+	lanes := s.keysOf(window)
+	others := false
 	for i := 0; i < len(window); {
 		column := revisionView{Revision: window[i].revision, X: x(window[i].revision) - columnWidth/2,
 			Center: x(window[i].revision), Top: height, Hits: axisHeight, HitHeight: height - axisHeight}
@@ -113,12 +115,9 @@ func (s *state) timeline(mark, end int64) timelineView {
 		drawn := map[markView]bool{}
 		for count := 0; i < len(window) && window[i].revision == column.Revision; i++ {
 			made := window[i]
-			place := laneCount - 1
-			if at, found := places[made.key]; found {
-				place = at
-				labels[place] = made.key
-			} else {
-				labels[place] = otherKeys
+			place, found := slices.BinarySearch(lanes, made.key)
+			if !found {
+				place, others = laneCount-1, true
 			}
 			mark := markView{column.Center, axisHeight + place*laneHeight + laneHeight/2, made.kind}
 			if !drawn[mark] {
@@ -133,46 +132,50 @@ func (s *state) timeline(mark, end int64) timelineView {
 		column.Joined = column.Bottom > column.Top
 		column.Label = label.String()
 		view.Revisions = append(view.Revisions, column)
+		if column.Revision <= mark || mark == 0 || view.Focus == 0 {
+			view.Focus = column.Revision
+		}
 	}
-	for i, key := range labels {
+	for i := range laneCount {
 		lane := laneView{Y: axisHeight + i*laneHeight, Line: axisHeight + i*laneHeight + laneHeight/2}
-		if key == otherKeys {
+		switch {
+		case i < len(lanes):
+			lane.Key = cut(visible(lanes[i]), 200)
+			lane.Label = ending(visible(lanes[i]), labelLength)
+		case i == laneCount-1 && others:
 			lane.Label, lane.Key = "other keys", "other keys"
-		} else if key != "" {
-			lane.Key = cut(visible(key), 200)
-			lane.Label = ending(visible(key), labelLength)
 		}
 		view.Lanes = append(view.Lanes, lane)
 	}
 	return view
 }
 
-// otherKeys labels the lane of the keys that have none. No key is called so:
-// etcd has no empty keys, and this one stands for none of them.
-const otherKeys = "\x00other"
-
-// places gives the keys of a window their lanes: that which they have now, or
-// one that is free in this window.
-func (s *state) places(window []change) map[string]int {
+// keysOf returns the keys that have a lane in a window, in order. Those that have
+// one now keep it, unless keys of the window need it: so the lanes move only when
+// a key is new to them.
+func (s *state) keysOf(window []change) []string {
 	inSight := map[string]bool{}
 	for _, made := range window {
 		inSight[made.key] = true
 	}
-	places := map[string]int{}
-	var free []int
-	for i, lane := range s.lanes {
+	var keys, idle []string
+	for _, lane := range s.lanes {
 		if inSight[lane.key] {
-			places[lane.key] = i
+			keys = append(keys, lane.key)
+			delete(inSight, lane.key)
 		} else {
-			free = append(free, i)
+			idle = append(idle, lane.key)
 		}
 	}
 	for _, made := range slices.Backward(window) {
-		if _, found := places[made.key]; !found && len(free) > 0 {
-			places[made.key], free = free[0], free[1:]
+		if len(keys) < laneCount-1 && inSight[made.key] {
+			keys = append(keys, made.key)
+			delete(inSight, made.key)
 		}
 	}
-	return places
+	keys = append(keys, idle[:min(len(idle), laneCount-1-len(keys))]...)
+	slices.Sort(keys)
+	return keys
 }
 
 // ending returns the end of a text: that is where keys differ.

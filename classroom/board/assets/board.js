@@ -202,6 +202,8 @@
       morph(byId("keys"), parse(keys), false);
       morph(byId("timeline"), parse(timeline), false);
       morph(byId("change"), parse(change), false);
+      pointed = at;
+      refocus();
       byId("keys").dataset.revision = at;
       for (const row of byId("keys").querySelectorAll("tr[data-rev]")) {
         row.classList.remove("changed");
@@ -228,10 +230,17 @@
       if (id in waiting) replace(id, waiting[id], false);
       delete waiting[id];
     }
+    refocus();
   };
 
-  const step = (by) => {
-    const to = (past || present()) + by;
+  // refocus moves the focus along when it is on a revision.
+  const refocus = () => {
+    if (!byId("timeline").contains(document.activeElement)) return;
+    byId("timeline").querySelector('.rev[tabindex="0"]')?.focus({ preventScroll: true });
+  };
+
+  const step = (by, from) => {
+    const to = (past || from || present()) + by;
     if (by > 0 && (!past || to >= present())) now();
     else if (to >= 1) show(to);
   };
@@ -247,9 +256,11 @@
     if (target.closest("#lessons [tabindex], input, textarea, select, [contenteditable]")) return;
     // A panel that is wider than its place scrolls by the arrow keys.
     const scrolls = target.closest(".scroll");
-    const arrows = !scrolls || scrolls.scrollWidth <= scrolls.clientWidth;
-    if (event.key === "ArrowLeft" && arrows) step(-1);
-    else if (event.key === "ArrowRight" && arrows) step(1);
+    const focused = Number(target.closest(".rev")?.dataset.rev);
+    const arrows = focused || !scrolls || scrolls.scrollWidth <= scrolls.clientWidth;
+    if (event.key === "ArrowLeft" && arrows) step(-1, focused);
+    else if (event.key === "ArrowRight" && arrows) step(1, focused);
+    else if (focused && (event.key === "Enter" || event.key === " ")) go(focused);
     else if (event.key === "Home" || event.key === "Escape" || event.key === "n") {
       if (!past) return;
       now();
@@ -257,17 +268,16 @@
     event.preventDefault();
   });
 
-  // A revision is told when it is pointed at, and shown when it is pressed or
-  // dragged over.
+  // A revision is told when it is pointed at or has the focus, and shown when it
+  // is pressed or dragged over.
   const timeline = byId("timeline");
   const revisionAt = (event) => {
     const drawn = drawing();
     if (!drawn) return 0;
     const box = drawn.getBoundingClientRect();
     const view = drawn.viewBox.baseVal;
-    const left = 236, wide = 18;
-    const x = (event.clientX - box.left) / box.width * view.width - left;
-    const revision = Number(drawn.dataset.first) + Math.floor(x / wide);
+    const x = (event.clientX - box.left) / box.width * view.width - Number(drawn.dataset.start);
+    const revision = Number(drawn.dataset.first) + Math.floor(x / Number(drawn.dataset.column));
     return x < 0 || revision > Number(drawn.dataset.last) ? 0 : revision;
   };
   let pointed = 0;
@@ -293,6 +303,7 @@
     else tell(revision);
   });
   timeline.addEventListener("pointerleave", () => { pointed = 0; });
+  timeline.addEventListener("focusin", (event) => tell(Number(event.target.closest(".rev")?.dataset.rev)));
   timeline.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     dragging = true;
