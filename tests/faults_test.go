@@ -95,7 +95,7 @@ var cells = []struct {
 	{"05-lease, renewed", "05-lease", "kept alive", "renewals", false, []string{"-ttl", "4"}},
 	{"06-watch", "06-watch", "PUT", "world", false, []string{"-for", "12s"}},
 	{"07-op", "07-op", "One by one", "In one", true, nil},
-	{"08-txn-lock", "08-txn-lock", "has the lock", "done by", false, []string{"-ttl", "2", "-work", "6s"}},
+	{"08-txn-lock", "08-txn-lock", "has the lock", "done by", false, []string{"-ttl", "4", "-work", "8s"}},
 }
 
 // slowest is the cell that takes longest to come to its middle.
@@ -423,7 +423,7 @@ func revokeAll(s *scene) {
 }
 
 // quota is the size of a database, in bytes, that is soon filled.
-const quota = 16 << 20
+const quota = 4 << 20
 
 func fill(s *scene) {
 	value := strings.Repeat("x", 1<<20)
