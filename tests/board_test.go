@@ -155,7 +155,7 @@ func (p *tab) run(slot int) {
 func (p *tab) finish(slot int) {
 	p.t.Helper()
 	p.run(slot)
-	p.ended(slot, "ended with status 0 after")
+	p.ended(slot, "ended, status 0, ")
 }
 
 func (p *tab) ended(slot int, words string) {
@@ -387,7 +387,7 @@ func boardStop(t *testing.T, p *tab, client *clientv3.Client, classroom *running
 		t.Fatalf("processes of the lesson: %v", running)
 	}
 	p.click("#terminal-1 .stop")
-	p.ended(1, "stopped with status 1 after")
+	p.ended(1, "stopped, status 1, ")
 	if alive(running[0]) {
 		t.Error("the lesson still runs")
 	}
@@ -421,14 +421,18 @@ func boardLeases(t *testing.T, browser context.Context) {
 		t.Errorf("after the jump, %.2f of the bar is full", width)
 	}
 
-	// The lesson renews its second lease; both expire and take the key along.
+	// The lesson renews its second lease; both expire and take the key along. A
+	// lease that is gone stays in sight for some seconds.
+	const gone = `[...document.querySelectorAll("#leases li.gone")].filter((lease) =>
+		/expired.*took along \/cron\/jobs\/lease\/job1/s.test(lease.textContent))`
 	p.pick("05-lease", "ttl", "2")
 	p.run(1)
+	p.until("the first lease takes the key along", gone+".length === 1")
+	first := eval[string](p, gone+"[0].dataset.id")
 	p.until("the lesson's bar jumps", `[...document.querySelectorAll("#leases li")].some((lease) =>
 		lease.querySelector(".renewed") && lease.textContent.includes("/cron/jobs/lease/job1"))`)
-	p.ended(1, "ended with status 0")
-	p.until("the leases took the key along", `[...document.querySelectorAll("#leases li.gone")].filter((lease) =>
-		/expired.*took along \/cron\/jobs\/lease\/job1/s.test(lease.textContent)).length === 2`)
+	p.until("the second lease takes the key along", gone+fmt.Sprintf(`.some((lease) => lease.dataset.id !== %q)`, first))
+	p.ended(1, "ended, status 0")
 	p.until("the table is empty", `document.querySelector("#keys .empty")`)
 	p.until("the timeline shows the expiries", `document.querySelectorAll('#timeline [data-kind="expired"]').length === 2`)
 	p.quiet()
@@ -455,10 +459,10 @@ func boardLock(t *testing.T, browser context.Context) {
 	p.says("#terminal-1-state", "paused")
 	p.says("#lock .holder", "bob has it")
 	p.says("#lock ol", fmt.Sprintf("alice, token %d: lost, its lease expired", token))
-	p.ended(2, "ended with status 0")
+	p.ended(2, "ended, status 0")
 	p.says("#lock .free", "Nobody holds a lock.")
 	p.click("#terminal-1 .resume")
-	p.ended(1, "ended with status 1")
+	p.ended(1, "ended, status 1")
 	p.says("#lock .refusal", fmt.Sprintf("Stale write refused: alice, token %d; the lock was free", token))
 	p.says("#lock ol", "bob, token")
 	if get, err := client.Get(soon(t), "/cron/jobs/job9"); err != nil || !strings.HasPrefix(string(get.Kvs[0].Value), "done by bob") {
@@ -686,7 +690,7 @@ func boardHostile(t *testing.T, browser context.Context) {
 	put("/cron/jobs/long", strings.Repeat(image, 20_000))
 	p.pick("08-txn-lock", "name", image, "work", "10ms")
 	p.run(1)
-	p.ended(1, "ended with status 0")
+	p.ended(1, "ended, status 0")
 	p.says("#terminal-1-output", image+" has the lock")
 	p.reaches(revisionOf(t, client))
 	p.says("#lock .refusal", image[:30])
@@ -857,7 +861,7 @@ func boardForEverybody(t *testing.T, browser context.Context) {
 	p.says("#terminal-1-output", "seconds left")
 	p.until("the lease is shown", `document.querySelector("#leases li.lease:not(.gone)")`)
 	p.press("s")
-	p.ended(1, "stopped with status 1")
+	p.ended(1, "stopped, status 1")
 	p.press("v")
 	p.until("the code is shown", `document.querySelector(".lesson-code").checkVisibility()`)
 

@@ -385,9 +385,9 @@ func (l *lessons) run(ctx context.Context, t *terminal, name string, args []stri
 
 // outcome says how a process has ended.
 func outcome(state *os.ProcessState, err error, took time.Duration, stopped bool) string {
-	after := fmt.Sprintf("after %.1f s", took.Seconds())
+	lasted := fmt.Sprintf("%.1f s", took.Seconds())
 	if took < 100*time.Millisecond {
-		after = fmt.Sprintf("after %d ms", took.Milliseconds())
+		lasted = fmt.Sprintf("%d ms", took.Milliseconds())
 	}
 	how := "ended"
 	if stopped {
@@ -395,9 +395,9 @@ func outcome(state *os.ProcessState, err error, took time.Duration, stopped bool
 	}
 	switch {
 	case state == nil:
-		return fmt.Sprintf("failed %s: %v", after, err)
+		return fmt.Sprintf("failed after %s: %v", lasted, err)
 	case state.ExitCode() < 0:
-		return fmt.Sprintf("%s by %s %s", how, state, after)
+		return fmt.Sprintf("%s, %s, %s", how, state, lasted)
 	}
-	return fmt.Sprintf("%s with status %d %s", how, state.ExitCode(), after)
+	return fmt.Sprintf("%s, status %d, %s", how, state.ExitCode(), lasted)
 }

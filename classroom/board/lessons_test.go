@@ -291,14 +291,14 @@ func TestEditedLesson(t *testing.T) {
 	_, server, page := serveLessons(t, root)
 	run(t, server, page)
 	shows(t, page, "terminal-1-output", ">first words<")
-	shows(t, page, "terminal-1-state", "ended with status 0 after ")
+	shows(t, page, "terminal-1-state", "ended, status 0, ")
 
 	write(t, filepath.Join(root, "01-connect", "main.go"),
 		"package main\n\nimport \"os\"\n\nfunc main() { os.Stderr.WriteString(\"other words\\n\"); os.Exit(3) }\n")
 	run(t, server, page)
 	shows(t, page, "terminal-1-output", `<span class="which">err</span>`)
 	shows(t, page, "terminal-1-output", ">other words<")
-	shows(t, page, "terminal-1-state", "ended with status 3 after ")
+	shows(t, page, "terminal-1-state", "ended, status 3, ")
 	shows(t, page, "code-01-connect", "other words")
 	if strings.Contains(page.text("terminal-1-output"), "first words") {
 		t.Error("the output of the first run is still there")

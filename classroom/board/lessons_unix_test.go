@@ -59,10 +59,10 @@ func TestStop(t *testing.T) {
 		paused       bool
 		state        string
 	}{
-		{"clean", "01-connect", false, "stopped with status 1 after"},
-		{"paused", "01-connect", true, "stopped with status 1 after"},
-		{"deaf", "02-put", false, "stopped by signal: killed after"},
-		{"board ends", "01-connect", false, "stopped with status 1 after"},
+		{"clean", "01-connect", false, "stopped, status 1, "},
+		{"paused", "01-connect", true, "stopped, status 1, "},
+		{"deaf", "02-put", false, "stopped, signal: killed, "},
+		{"board ends", "01-connect", false, "stopped, status 1, "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if status, text := post(t, server, "/lesson/"+c.lesson+"/run?slot=1", ""); status != http.StatusAccepted {

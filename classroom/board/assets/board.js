@@ -90,6 +90,7 @@
     morph(element, parse(html), fresh);
     bars(element);
     if (fresh && id === "keys") follow(element);
+    if (id === "timeline") element.scrollLeft = element.scrollWidth; // To the live end, where it is narrow.
     told(id);
   };
 
