@@ -55,6 +55,7 @@ func TestBoard(t *testing.T) {
 		{"edited lesson", boardEdited},
 		{"hostile", boardHostile},
 		{"public", boardPublic},
+		{"secured", boardSecured},
 		{"for everybody", boardForEverybody},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -106,9 +107,9 @@ func oneMember(t *testing.T, browser context.Context) (*tab, *clientv3.Client, *
 var boardAddress = regexp.MustCompile(`The board is at (http://\S+)`)
 
 // startClassroom starts the real program, and ends it as Ctrl-C does.
-func startClassroom(t *testing.T, endpoint string, args ...string) (*running, string) {
+func startClassroom(t *testing.T, endpoint string, env []string, args ...string) (*running, string) {
 	t.Helper()
-	p := start(t, endpoint, nil, "classroom", args...)
+	p := start(t, endpoint, env, "classroom", args...)
 	t.Cleanup(func() {
 		if !p.hasEnded() {
 			interrupt(t, p)
@@ -271,7 +272,7 @@ func sortChanges(changes []drawnChange) []drawnChange {
 // the table show what etcd has, now and before; Stop leaves nothing.
 func boardLessons(t *testing.T, browser context.Context) {
 	port := strconv.Itoa(freePort(t, 2))
-	classroom, address := startClassroom(t, "", "-port", port, "-board", "127.0.0.1:0")
+	classroom, address := startClassroom(t, "", nil, "-port", port, "-board", "127.0.0.1:0")
 	client := connect(t, "127.0.0.1:"+port)
 	p := open(t, browser, address)
 	for _, name := range []string{"02-put", "04-delete", "07-op"} {
@@ -475,7 +476,7 @@ func boardLock(t *testing.T, browser context.Context) {
 // and then kills the leader.
 func boardMembers(t *testing.T, browser context.Context) {
 	port := freePort(t, 6)
-	_, address := startClassroom(t, "", "-members", "3", "-port", strconv.Itoa(port), "-board", "127.0.0.1:0")
+	_, address := startClassroom(t, "", nil, "-members", "3", "-port", strconv.Itoa(port), "-board", "127.0.0.1:0")
 	var endpoints []string
 	for i := range 3 {
 		endpoints = append(endpoints, "127.0.0.1:"+strconv.Itoa(port+2*i))
@@ -752,7 +753,7 @@ func boardLost(t *testing.T, browser context.Context) {
 	endpoint := etcd.Endpoints()[0]
 	client := connect(t, endpoint)
 	where := "127.0.0.1:" + strconv.Itoa(freePort(t, 1))
-	classroom, address := startClassroom(t, endpoint, "-board", where)
+	classroom, address := startClassroom(t, endpoint, nil, "-board", where)
 	if address != "http://"+where+"/" {
 		t.Fatalf("the board is at %s", address)
 	}
@@ -786,12 +787,44 @@ func boardLost(t *testing.T, browser context.Context) {
 	interrupt(t, classroom)
 	classroom.wait(t)
 	p.until("the board is lost", `!document.getElementById("lost").hidden`)
-	startClassroom(t, endpoint, "-board", where)
+	startClassroom(t, endpoint, nil, "-board", where)
 	p.until("the board is back", `document.getElementById("lost").hidden && document.body.dataset.live === "true"`)
 	shows("the board is back")
 }
 
 // boardPublic looks from the address at which nobody can change anything.
+// boardSecured shows an etcd that wants TLS and a user, first to one who may read
+// everything, then to one who may not.
+func boardSecured(t *testing.T, browser context.Context) {
+	plain := lockedEtcd(t)
+	secure, ca := tlsFront(t, plain)
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{plain},
+		Username: "root", Password: "se:cret", Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	see := func(user string) *tab {
+		env := []string{"ETCDCTL_CACERT=" + ca, "ETCDCTL_USER=" + user}
+		_, address := startClassroom(t, "https://"+secure, env, "-board", "127.0.0.1:0")
+		return open(t, browser, address)
+	}
+	p := see("root:se:cret")
+	p.pick("02-put")
+	p.finish(1)
+	p.reaches(revisionOf(t, client))
+	p.says("#keys", "/cron/jobs/put/job1")
+	p.says("#members .role", "leader")
+	if trouble := p.text("#trouble"); trouble != "" {
+		t.Errorf("it says %q", trouble)
+	}
+
+	if _, err := client.UserAdd(soon(t), "ann", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	see("ann:secret").says("#trouble", "etcd refuses to show what it has: etcdserver: permission denied")
+}
+
 func boardPublic(t *testing.T, browser context.Context) {
 	p, _, etcd, b := oneMember(t, browser)
 	guest := open(t, browser, "http://"+b.Public()+"/")

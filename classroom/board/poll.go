@@ -2,6 +2,7 @@ package board
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -10,7 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 
 	"example.com/etcd-by-example/classroom/cluster"
 )
@@ -147,11 +150,16 @@ func (b *Board) sameStore() bool {
 // setTrouble shows that etcd cannot be used, or that it can be.
 func (b *Board) setTrouble(err error) {
 	text := ""
-	if err != nil {
+	var said rpctypes.EtcdError
+	switch {
+	case err == nil:
+	case errors.As(err, &said) && (said.Code() == codes.PermissionDenied ||
+		said.Code() == codes.Unauthenticated || said.Code() == codes.InvalidArgument):
+		text = "etcd refuses to show what it has: " + cut(visible(said.Error()), 200)
+	case b.members.anyAlive():
+		text = "etcd has no leader: a majority of its members is gone."
+	default:
 		text = "etcd does not answer. This is what was last seen."
-		if b.members.anyAlive() {
-			text = "etcd has no leader: a majority of its members is gone."
-		}
 	}
 	b.troubled.Lock()
 	changed := b.trouble != text
