@@ -166,7 +166,7 @@ func TestCtrlC(t *testing.T) {
 			}
 			interrupted := time.Now()
 			got := p.wait(t)
-			if took := time.Since(interrupted); took > 3*time.Second {
+			if took := time.Since(interrupted); took > 6*time.Second {
 				t.Errorf("it took %v to end", took)
 			}
 			if got.status > 1 || strings.Count(got.stderr, "\n") > 1 {

@@ -85,15 +85,17 @@ func TestNoLessonOutlivesBoard(t *testing.T) {
 			if !found {
 				t.Fatalf("no address of the board:\n%s", classroom.stdout)
 			}
-			for slot, lesson := range []string{"08-txn-lock", "06-watch"} {
-				answer, err := http.Post(fmt.Sprintf("%slesson/%s/run?slot=%d", address, lesson, slot+1),
-					"application/x-www-form-urlencoded", nil)
+			for slot, run := range []struct{ lesson, flags string }{
+				{"08-txn-lock", "work=5m"}, {"06-watch", "for=5m"},
+			} {
+				answer, err := http.Post(fmt.Sprintf("%slesson/%s/run?slot=%d", address, run.lesson, slot+1),
+					"application/x-www-form-urlencoded", strings.NewReader(run.flags))
 				if err != nil {
 					t.Fatal(err)
 				}
 				answer.Body.Close()
 				if answer.StatusCode != http.StatusAccepted {
-					t.Fatalf("run %s: %s", lesson, answer.Status)
+					t.Fatalf("run %s: %s", run.lesson, answer.Status)
 				}
 			}
 			var processes []int

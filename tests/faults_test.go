@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -127,7 +128,11 @@ func TestFaults(t *testing.T) {
 					if lesson == "01-connect" {
 						outcome = fault.connect
 					}
-					judge(t, run(t, endpoint, env, lesson), outcome, 5*time.Second)
+					limit := 5 * time.Second
+					if slices.Contains(env, patient) {
+						limit = 15 * time.Second
+					}
+					judge(t, run(t, endpoint, env, lesson), outcome, limit)
 				})
 			}
 		})
@@ -268,7 +273,7 @@ func (s *scene) begin(i int) []*relay {
 		endpoints[i], endpoints[j] = endpoints[j], endpoints[i]
 	})
 	s.relays = append(s.relays, network...)
-	s.lessons[i] = start(s, strings.Join(endpoints, ","), []string{"ETCDCTL_DIAL_TIMEOUT=10s"},
+	s.lessons[i] = start(s, strings.Join(endpoints, ","), []string{patient},
 		cells[i].lesson, cells[i].args...)
 	return network
 }
@@ -329,19 +334,19 @@ func meetWebServer(t *testing.T) (string, []string) {
 
 func meetSilence(t *testing.T) (string, []string) { return silentListener(t), nil }
 
-func meetLocked(t *testing.T) (string, []string) { return lockedEtcd(t), nil }
+func meetLocked(t *testing.T) (string, []string) { return lockedEtcd(t), []string{patient} }
 
 func meetWrongPassword(t *testing.T) (string, []string) {
-	return lockedEtcd(t), []string{"ETCDCTL_USER=root:wrong"}
+	return lockedEtcd(t), []string{patient, "ETCDCTL_USER=root:wrong"}
 }
 
 func meetPlain(t *testing.T) (string, []string) {
-	return "https://" + startEtcd(t, cluster.Config{}).Endpoints()[0], nil
+	return "https://" + startEtcd(t, cluster.Config{}).Endpoints()[0], []string{patient}
 }
 
 func meetTLS(t *testing.T) (string, []string) {
 	secure, _ := tlsFront(t, startEtcd(t, cluster.Config{}).Endpoints()[0])
-	return secure, nil
+	return secure, []string{patient}
 }
 
 func killForGood(s *scene) {
@@ -494,7 +499,7 @@ func interruptLessons(t *testing.T) {
 		for _, cell := range cells {
 			r := newRelay(t, etcd.Endpoints()[0])
 			r.slow(pace / 2)
-			p := start(t, r.Address, []string{"ETCDCTL_DIAL_TIMEOUT=10s"}, cell.lesson, cell.args...)
+			p := start(t, r.Address, []string{patient}, cell.lesson, cell.args...)
 			lessons = append(lessons, p)
 			moment := time.Duration(random.IntN(int(2 * time.Second)))
 			ending.Go(func() {
