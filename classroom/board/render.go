@@ -36,7 +36,7 @@ var every = map[string]time.Duration{
 	panelLock:     50 * time.Millisecond,
 	panelLeases:   100 * time.Millisecond,
 	panelMembers:  100 * time.Millisecond,
-	panelKeys:     150 * time.Millisecond,
+	panelKeys:     300 * time.Millisecond,
 }
 
 const (
