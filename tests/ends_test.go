@@ -37,7 +37,7 @@ func TestNoEtcdOutlivesClassroom(t *testing.T) {
 			parallel(t)
 			temporary := t.TempDir()
 			classroom := start(t, "", []string{"TMPDIR=" + temporary}, "classroom",
-				"-members", "3", "-port", strconv.Itoa(freePort(t, 6)))
+				"-board", "127.0.0.1:0", "-members", "3", "-port", strconv.Itoa(freePort(t, 6)))
 			classroom.await(t, "Ctrl-C stops it.")
 			members := children(t, classroom.Process.Pid)
 			t.Cleanup(func() {
