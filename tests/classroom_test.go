@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -56,11 +57,13 @@ func TestClassroomServes(t *testing.T) {
 	}
 }
 
-// TestClassroomMembers starts three members and runs a lesson against them.
+// TestClassroomMembers starts three members and runs a lesson against them. With
+// other ports the members would not find each other again.
 func TestClassroomMembers(t *testing.T) {
 	parallel(t)
-	port := freePort(t, 6)
-	etcd := start(t, "", nil, "classroom", "-board", "127.0.0.1:0", "-members", "3", "-port", strconv.Itoa(port))
+	port, data := freePort(t, 6), filepath.Join(t.TempDir(), "kept")
+	args := []string{"-board", "127.0.0.1:0", "-members", "3", "-data", data, "-port"}
+	etcd := start(t, "", nil, "classroom", append(args, strconv.Itoa(port))...)
 	etcd.await(t, "Ctrl-C stops it.")
 	found := regexp.MustCompile(`ETCDCTL_ENDPOINTS=(\S+)`).FindStringSubmatch(etcd.stdout.String())
 	if found == nil || strings.Count(found[1], ",") != 2 {
@@ -75,6 +78,14 @@ func TestClassroomMembers(t *testing.T) {
 	if got := etcd.wait(t); got.status != 0 {
 		t.Errorf("status %d\n%s", got.status, got.stderr)
 	}
+	got = run(t, "", nil, "classroom", append(args, strconv.Itoa(freePort(t, 6)))...)
+	if got.status != 1 || !strings.Contains(got.stderr, fmt.Sprintf("members at port %d:", port)) {
+		t.Errorf("on other ports: status %d\n%s%s", got.status, got.stdout, got.stderr)
+	}
+	etcd = start(t, "", nil, "classroom", append(args, strconv.Itoa(port))...)
+	etcd.await(t, "Ctrl-C stops it.")
+	interrupt(t, etcd)
+	etcd.wait(t)
 }
 
 // TestPortTaken asks for ports that are taken, by an etcd and by another

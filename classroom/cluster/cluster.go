@@ -117,6 +117,11 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if !c.temporary && count > 1 {
+		if err := samePorts(c.Dir, ports[0]); err != nil {
+			return nil, err
+		}
+	}
 	var initial []string
 	for i := range count {
 		m := &Member{
@@ -210,6 +215,25 @@ func fits(dir string, count int) error {
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
+	}
+	return nil
+}
+
+// samePorts returns an error when dir holds the data of members with other ports:
+// they know each other by their addresses, and would wait for ever for a majority.
+// Where there is no data yet, it notes the first port for the next time.
+func samePorts(dir string, first int) error {
+	note := filepath.Join(dir, "port")
+	port := strconv.Itoa(first)
+	if _, err := os.Stat(filepath.Join(dir, memberName(0), "member")); err != nil {
+		if err := os.WriteFile(note, []byte(port), 0o600); err != nil {
+			return fmt.Errorf("note the port of the members: %w", err)
+		}
+		return nil
+	}
+	if known, err := os.ReadFile(note); err == nil && string(known) != port {
+		return fmt.Errorf("%s holds the data of members at port %s: start them with that -port",
+			dir, known)
 	}
 	return nil
 }
