@@ -19,7 +19,8 @@ import (
 // every Compose that there is.
 func TestCompose(t *testing.T) {
 	if !*long {
-		t.Skip("README.md's own commands bring up both shapes; run the tour in them with: go test ./tests -long")
+		t.Skip("README.md's commands bring up both shapes; " +
+			"run the tour in them with: go test ./tests -long -timeout 1h")
 	}
 	t.Parallel()
 	commands, why := composeCommands()

@@ -206,7 +206,7 @@ func contend(t *testing.T, rules rules) *contest {
 	run := &contest{}
 	limit := 4 * time.Minute
 	if *long {
-		limit = 20 * time.Minute
+		limit = 45 * time.Minute
 	}
 	ctx, stop := context.WithTimeout(t.Context(), limit)
 	defer stop()
@@ -302,7 +302,7 @@ func (a *arena) launch(p int, binary, history, flag string, work time.Duration) 
 		a.random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		lists = append(lists, strings.Join(list, ","))
 	}
-	proc := exec.Command(binary, "-test.run", "Contend", "-test.timeout", "30m",
+	proc := exec.Command(binary, "-test.run", "Contend", "-test.timeout", "1h",
 		"-name", fmt.Sprint("p", p), "-ttl", "2", "-work", work.String(), "-wait", flag)
 	proc.Env = plainEnv("CONTEND_ENDPOINTS="+strings.Join(lists, ";"), "CONTEND_HISTORY="+history)
 	proc.Stderr = newOutput()

@@ -27,7 +27,7 @@ var outside = []string{
 	"git clone <this repository> etcd-by-example",
 	"cd etcd-by-example",
 	"go test work",
-	"go test ./tests -long",
+	"go test ./tests -long -timeout 1h",
 }
 
 // TestREADME follows each session of README.md from top to bottom, in the
