@@ -269,11 +269,10 @@ func (s *state) leaseViews(now time.Time) leasesView {
 			continue
 		}
 		l := s.leases[id]
-		left := min(l.left(now), float64(l.granted))
 		view := leaseView{ID: leaseName(id), End: leaseName(id)[10:], Granted: l.granted,
-			Left: fmt.Sprintf("%.1f", left), Seconds: int64(left + 0.5),
 			Known: !l.early.IsZero(), Renewals: l.renewals,
 			Gone: !l.gone.IsZero(), How: endings[l.how]}
+		view.Left, view.Seconds = l.bar(now)
 		keys := l.took
 		if !view.Gone {
 			keys = nil
@@ -306,7 +305,6 @@ type holderView struct {
 	Token     int64
 	How       string
 	Until     int64
-	Lease     string
 	Left      string
 	Granted   int64
 	Seconds   int64
@@ -342,13 +340,9 @@ func (s *state) lockView(now time.Time) lockView {
 		i := s.keys[key]
 		h := holderView{Key: cut(visible(key), 60), Name: short(i.value.start, 40),
 			Token: i.create}
-		if i.lease != 0 {
-			h.Lease = leaseName(i.lease)
-		}
 		if l := s.leases[i.lease]; l != nil && l.granted > 0 {
-			left := min(l.left(now), float64(l.granted))
-			h.Left, h.Granted = fmt.Sprintf("%.1f", left), l.granted
-			h.Seconds = int64(left + 0.5)
+			h.Granted = l.granted
+			h.Left, h.Seconds = l.bar(now)
 		}
 		view.Held = append(view.Held, h)
 	}

@@ -112,6 +112,12 @@ func (l *lease) left(now time.Time) float64 {
 	return max(0, l.early.Add(l.late.Sub(l.early)/2).Sub(now).Seconds())
 }
 
+// bar returns what is left of a lease, in seconds: for its bar, and for people.
+func (l *lease) bar(now time.Time) (exact string, whole int64) {
+	left := min(l.left(now), float64(l.granted))
+	return fmt.Sprintf("%.1f", left), int64(left + 0.5)
+}
+
 // seen takes in that the server said, between two times, that so many whole
 // seconds remain.
 func (l *lease) seen(asked, got time.Time, granted, remaining int64) {
@@ -560,20 +566,19 @@ func (s *state) end(id int64, now time.Time) {
 	s.touch(panelTimeline, panelLeases, panelLock)
 }
 
+// since returns where in the history the changes from a revision on begin. It is
+// called with mu held.
+func (s *state) since(revision int64) int {
+	at, _ := slices.BinarySearchFunc(s.history, revision,
+		func(made change, revision int64) int { return int(made.revision - revision) })
+	return at
+}
+
 // at returns the changes of one revision, as far as they are remembered.
 func (s *state) at(revision int64) []change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first, _ := slices.BinarySearchFunc(s.history, revision,
-		func(made change, revision int64) int { return int(made.revision - revision) })
-	var changes []change
-	for _, made := range s.history[first:] {
-		if made.revision != revision {
-			break
-		}
-		changes = append(changes, made)
-	}
-	return changes
+	return slices.Clone(s.history[s.since(revision):s.since(revision+1)])
 }
 
 // name returns how a lease is called: the 16 digits of etcdctl.

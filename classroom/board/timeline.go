@@ -100,11 +100,7 @@ func (s *state) timeline(mark, end int64) timelineView {
 		}
 	}
 
-	from, _ := slices.BinarySearchFunc(s.history, first,
-		func(made change, revision int64) int { return int(made.revision - revision) })
-	to, _ := slices.BinarySearchFunc(s.history, last+1,
-		func(made change, revision int64) int { return int(made.revision - revision) })
-	window := s.history[from:to]
+	window := s.history[s.since(first):s.since(last+1)]
 	lanes := s.keysOf(window)
 	others := false
 	for i := 0; i < len(window); {
