@@ -26,8 +26,15 @@ func InterruptGroup(p *os.Process) error {
 // KillGroup ends what is left of the group of p, which Start started.
 func KillGroup(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) }
 
-// Pause stops p until Resume; meanwhile it is there but does not answer.
-func Pause(p *os.Process) error { return p.Signal(syscall.SIGSTOP) }
+// Pause stops p, a child of this process, until Resume; meanwhile it is there but
+// does not answer. On Linux it returns when p has stopped; elsewhere p may go on
+// for a moment.
+func Pause(p *os.Process) error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return awaitStop(p)
+}
 
 // Resume lets p go on after Pause.
 func Resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
