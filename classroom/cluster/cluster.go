@@ -75,6 +75,10 @@ type Cluster struct {
 	Dir string
 
 	temporary bool
+	acting    chan struct{} // has room for the one that acts on the members
+
+	mu      sync.Mutex
+	emptied chan struct{} // closed by the next Reset
 }
 
 // attempts is how often Start tries other ports when it may choose them:
@@ -98,7 +102,7 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 
 func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	count := max(config.Members, 1)
-	c := &Cluster{Dir: config.Dir}
+	c := &Cluster{Dir: config.Dir, acting: make(chan struct{}, 1), emptied: make(chan struct{})}
 	if c.Dir == "" {
 		c.temporary = true
 		if c.Dir, err = os.MkdirTemp("", "classroom-"); err != nil {
@@ -153,17 +157,31 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 				"--heartbeat-interval=10", "--election-timeout=100")
 		}
 		m.args = append(m.args, config.Args...)
-		if err := m.launch(); err != nil {
-			return nil, err
-		}
 	}
-	// None is ready before a majority runs, so all are started first.
-	for _, m := range c.Members {
-		if err := m.ready(ctx); err != nil {
-			return nil, err
-		}
+	if err := c.run(ctx); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// run starts all members, none of which runs, and returns when they are ready.
+func (c *Cluster) run(ctx context.Context) error {
+	// None is ready before a majority runs, so all are started first.
+	for _, m := range c.Members {
+		if err := m.launch(); err != nil {
+			return err
+		}
+	}
+	return ready(ctx, c.Members)
+}
+
+func ready(ctx context.Context, members []*Member) error {
+	for _, m := range members {
+		if err := m.ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Endpoints returns where the members listen for clients, as host:port.
@@ -175,9 +193,101 @@ func (c *Cluster) Endpoints() []string {
 	return endpoints
 }
 
+// Exclusively runs do while nobody else acts on the members. It waits for its turn
+// until ctx is over. Whatever users do to members goes through it, from a terminal
+// or from the board: a member that was restarted in the middle of a Reset would
+// lose its data while it runs.
+func (c *Cluster) Exclusively(ctx context.Context, do func() error) error {
+	select {
+	case c.acting <- struct{}{}:
+	case <-ctx.Done():
+		return errors.New("members are being stopped or started: wait for that to end")
+	}
+	defer func() { <-c.acting }()
+	if err := ctx.Err(); err != nil {
+		return err // Close may have been the one that acted.
+	}
+	return do()
+}
+
+// Reset empties the store. It ends all members, whether they run, are paused or
+// have ended, removes their data, also when it is kept, and starts them again on
+// their ports, with their arguments. It returns when each of them answers reads and
+// writes: at revision 1, with no leases and no users.
+//
+// Nothing else that goes through Exclusively happens meanwhile. After an error some
+// members may not run; another Reset can mend that.
+func (c *Cluster) Reset(ctx context.Context) error {
+	return c.Exclusively(ctx, func() error {
+		// Their data goes, so there is nothing that they could bring to an end.
+		for _, m := range c.Members {
+			if err := m.Kill(); err != nil {
+				return err
+			}
+		}
+		// Only now: a member that had its data would hand it to the others.
+		for _, m := range c.Members {
+			if err := os.RemoveAll(m.Data); err != nil {
+				return fmt.Errorf("remove the data of %s: %w", m.Name, err)
+			}
+		}
+		c.mu.Lock()
+		close(c.emptied)
+		c.emptied = make(chan struct{})
+		c.mu.Unlock()
+		return c.run(ctx)
+	})
+}
+
+// Emptied returns a channel that the next Reset closes, when the members of the old
+// store have ended and those of the new one have not started.
+func (c *Cluster) Emptied() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.emptied
+}
+
+// Restart restarts members one after the other: each is ready before the next one
+// is stopped. It is called within Exclusively.
+func (c *Cluster) Restart(ctx context.Context, members []*Member) error {
+	var started []*Member
+	for i, m := range members {
+		if err := m.Stop(); err != nil {
+			return err
+		}
+		if err := m.launch(); err != nil {
+			return err
+		}
+		started = append(started, m)
+		// When too few members run, none can be ready before another one starts.
+		if i < len(members)-1 && !c.majority() {
+			continue
+		}
+		if err := ready(ctx, started); err != nil {
+			return err
+		}
+		started = nil
+	}
+	return nil
+}
+
+// majority reports whether enough members run to elect a leader.
+func (c *Cluster) majority() bool {
+	running := 0
+	for _, m := range c.Members {
+		if m.PID() != 0 && !m.Paused() {
+			running++
+		}
+	}
+	return running > len(c.Members)/2
+}
+
 // Close ends all members and waits for their processes. Members whose data is
-// kept are asked to end first; a temporary folder is removed.
+// kept are asked to end first; a temporary folder is removed. What acts on the
+// members ends before.
 func (c *Cluster) Close() error {
+	c.acting <- struct{}{}
+	defer func() { <-c.acting }()
 	failures := make([]error, len(c.Members)+1)
 	var members sync.WaitGroup
 	for i, m := range c.Members {
