@@ -48,7 +48,7 @@ func serve(ctx context.Context, config cluster.Config, where boardPlace) error {
 			DialKeepAliveTimeout: 6 * time.Second,
 			Logger:               zap.NewNop(),
 		},
-		Members: etcd.Members,
+		Cluster: etcd,
 		Env:     lessonEnv(etcd.Endpoints()),
 	})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
@@ -52,6 +53,7 @@ func TestBoard(t *testing.T) {
 		{"lock", boardLock},
 		{"leases", boardLeases},
 		{"lost and found", boardLost},
+		{"reset", boardReset},
 		{"edited lesson", boardEdited},
 		{"hostile", boardHostile},
 		{"public", boardPublic},
@@ -80,7 +82,7 @@ func startBoard(t testing.TB, etcd *cluster.Cluster, root string) *board.Board {
 	endpoints := etcd.Endpoints()
 	b, err := board.Start(context.Background(), board.Config{
 		Etcd:    &clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()},
-		Members: etcd.Members,
+		Cluster: etcd,
 		Root:    root,
 		Env:     plainEnv("ETCDCTL_ENDPOINTS=" + strings.Join(endpoints, ",")),
 		Address: "127.0.0.1:0", Public: "127.0.0.1:0",
@@ -792,7 +794,45 @@ func boardLost(t *testing.T, browser context.Context) {
 	shows("the board is back")
 }
 
-// boardPublic looks from the address at which nobody can change anything.
+// boardReset empties the store while the past is shown.
+func boardReset(t *testing.T, browser context.Context) {
+	p, client, etcd, _ := oneMember(t, browser)
+	lease, err := client.Grant(soon(t), 600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if _, err := client.Put(soon(t), "/antique", strconv.Itoa(i), clientv3.WithLease(lease.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.reaches(6)
+	p.until("the lease is shown", `document.querySelector("#leases li.lease")`)
+	p.press(kb.ArrowLeft)
+	p.says("#change", "Revision 5")
+	p.says("#past", "revision 5.")
+	noError(t, etcd.Reset(soon(t)))
+	p.until("it is now", `document.getElementById("past").hidden`)
+	p.says("#change", "Point at a change")
+	p.reaches(1)
+	p.says("#keys", "There is no key.")
+	p.says("#leases", "There is no lease.")
+	if shown := p.text("#etcd"); strings.Contains(shown, "antique") {
+		t.Errorf("the old store is shown:\n%s", shown)
+	}
+	p.pick("02-put")
+	p.finish(1)
+	p.reaches(4)
+	eventually(t, 5*time.Second, "the table is that of the new store", func() bool {
+		return slices.Equal(p.rows(), stored(t, client, 0))
+	})
+	got, want := sortChanges(p.drawn()), sortChanges(happened(t, client, 4))
+	if !slices.Equal(got, want) {
+		t.Errorf("drawn is\n%v\nwhat happened is\n%v", got, want)
+	}
+	p.quiet()
+}
+
 // boardSecured shows an etcd that wants TLS and a user, first to one who may read
 // everything, then to one who may not.
 func boardSecured(t *testing.T, browser context.Context) {
@@ -825,6 +865,7 @@ func boardSecured(t *testing.T, browser context.Context) {
 	see("ann:secret").says("#trouble", "etcd refuses to show what it has: etcdserver: permission denied")
 }
 
+// boardPublic looks from the address at which nobody can change anything.
 func boardPublic(t *testing.T, browser context.Context) {
 	p, _, etcd, b := oneMember(t, browser)
 	guest := open(t, browser, "http://"+b.Public()+"/")

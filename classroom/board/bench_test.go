@@ -138,7 +138,7 @@ func BenchmarkMemory(b *testing.B) {
 		runtime.ReadMemStats(&before)
 		s := newState()
 		for i := range int64(100_000) {
-			s.apply([]*clientv3.Event{testPut(i+2, fmt.Sprint("/memory/", i%1000))}, time.Now())
+			s.apply(s.begun, []*clientv3.Event{testPut(i+2, fmt.Sprint("/memory/", i%1000))}, time.Now())
 			if i%1000 == 0 {
 				html("timeline", s.timeline(0, 0))
 				html("keys", s.table())

@@ -27,9 +27,9 @@ type Config struct {
 	// Etcd is how to reach the etcd to show; the board makes its own clients.
 	Etcd *clientv3.Config
 
-	// Members are those that the classroom started. When it started none, the
-	// page has no handles for them.
-	Members []*cluster.Member
+	// Cluster has the members that the classroom started. When it started none, it
+	// is nil, and the page has no handles for them.
+	Cluster *cluster.Cluster
 
 	// Root is the folder of the repository, with the lessons.
 	Root string
@@ -119,6 +119,10 @@ func Start(ctx context.Context, config Config) (_ *Board, err error) {
 		}
 	}
 	b.renderAll()
+	if config.Cluster != nil {
+		emptied := config.Cluster.Emptied()
+		b.running.Go(func() { b.followResets(emptied) })
+	}
 	b.running.Go(b.watch)
 	b.running.Go(b.poll)
 	b.running.Go(b.render)

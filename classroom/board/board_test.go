@@ -40,7 +40,7 @@ func start(t testing.TB, members int) (*Board, *clientv3.Client, *cluster.Cluste
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	b, err := Start(context.Background(), Config{Etcd: &config, Members: etcd.Members,
+	b, err := Start(context.Background(), Config{Etcd: &config, Cluster: etcd,
 		Root: "../..", Env: os.Environ(), Address: "127.0.0.1:0", Public: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +73,11 @@ func must[T any](t testing.TB) func(T, error) T {
 		}
 		return value
 	}
+}
+
+func (b *Board) seenRevision() int64 {
+	_, revision := b.state.seen()
+	return revision
 }
 
 // kinds returns what happened to a key, in order.
@@ -334,6 +339,89 @@ func TestLostEtcd(t *testing.T) {
 		defer b.state.mu.Unlock()
 		return b.state.revision == 21 && b.state.keys["/old"] == nil && b.state.keys["/new"] != nil
 	})
+}
+
+// TestReset empties the store of one member and of three, and makes in the new one
+// as many changes as there were in the old one, and more.
+func TestReset(t *testing.T) {
+	t.Parallel()
+	for _, members := range []int{1, 3} {
+		t.Run(fmt.Sprint(members), func(t *testing.T) {
+			t.Parallel()
+			b, client, etcd := start(t, members)
+			ctx := t.Context()
+			for i := range 8 {
+				must[*clientv3.PutResponse](t)(client.Put(ctx, "/antique", fmt.Sprint("antique ", i)))
+			}
+			must[*clientv3.PutResponse](t)(client.Put(ctx, lockPrefix+"antique", "antique holder"))
+			must[*clientv3.DeleteResponse](t)(client.Delete(ctx, lockPrefix+"antique"))
+			lease := must[*clientv3.LeaseGrantResponse](t)(client.Grant(ctx, 600))
+			must[*clientv3.PutResponse](t)(client.Put(ctx, "/antique lease", "v", clientv3.WithLease(lease.ID)))
+			eventually(t, "all was seen", func() bool {
+				_, page := get(t, "http://"+b.Address()+"/")
+				return b.seenRevision() == 12 && strings.Contains(page, leaseName(int64(lease.ID)))
+			})
+			for _, changes := range []int{11, 30, 0, 5} {
+				must[int](t)(0, etcd.Reset(ctx))
+				again := must[*clientv3.Client](t)(clientv3.New(
+					clientv3.Config{Endpoints: etcd.Endpoints(), Logger: zap.NewNop()}))
+				for i := range changes {
+					must[*clientv3.PutResponse](t)(again.Put(ctx, "/new", fmt.Sprint("new ", i)))
+				}
+				again.Close()
+				shown := func() string {
+					var all strings.Builder
+					for _, path := range []string{"/", "/timeline?rev=12", "/change?rev=12", "/keys?rev=2"} {
+						_, text := get(t, "http://"+b.Address()+path)
+						all.WriteString(text)
+					}
+					return all.String()
+				}
+				// What was asked of the old store may come in late.
+				for end := time.Now().Add(time.Second); time.Now().Before(end); {
+					eventually(t, "all of the new store is shown", func() bool {
+						return b.seenRevision() == int64(changes)+1 && strings.Contains(shown(),
+							fmt.Sprintf(`<output id="revision">%d</output>`, changes+1))
+					})
+					if page := shown(); strings.Contains(page, "antique") ||
+						strings.Contains(page, leaseName(int64(lease.ID))) {
+						t.Fatalf("after %d changes the old store is shown:\n%s", changes, page[strings.Index(page, `<div id="etcd">`):])
+					}
+				}
+				for revision := range changes {
+					made := b.state.at(int64(revision + 2))
+					if len(made) != 1 || string(made[0].after.start) != fmt.Sprint("new ", revision) {
+						t.Fatalf("of %d changes, that at %d is shown as %v", changes, revision+2, made)
+					}
+				}
+				if table := b.state.table(); len(table.Rows) != min(changes, 1) {
+					t.Errorf("after %d changes there are %d rows", changes, len(table.Rows))
+				}
+				if leases := b.state.leaseViews(time.Now()); len(leases.Leases) != 0 {
+					t.Errorf("leases: %v", leases)
+				}
+			}
+		})
+	}
+}
+
+// TestLateAnswers hands in what was asked of a store that is not there any more.
+func TestLateAnswers(t *testing.T) {
+	t.Parallel()
+	s, now := newState(), time.Now()
+	begun, _ := s.seen()
+	s.empty()
+	s.apply(begun, []*clientv3.Event{testPut(5, "/late")}, now)
+	if ids := s.toAsk(begun, []int64{7}, 10); ids != nil {
+		t.Errorf("of an old store's leases, these are asked for: %v", ids)
+	}
+	s.answered(begun, now, []int64{7}, []answerTo{{7, 60, 50, now, now}})
+	if s.reset(begun, 9, 1, []*item{newItem(testPut(9, "/late").Kv)}) {
+		t.Error("a reading of the old store is taken")
+	}
+	if _, revision := s.seen(); revision != 1 || len(s.keys)+len(s.history)+len(s.leases) != 0 {
+		t.Errorf("at revision %d: keys %v, changes %v, leases %v", revision, s.keys, s.history, s.leases)
+	}
 }
 
 func TestFallenLeader(t *testing.T) {

@@ -192,8 +192,9 @@ func (b *Board) timelineAt(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	end, _ := strconv.ParseInt(r.FormValue("end"), 10, 64)
+	_, seen := b.state.seen()
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	templates.ExecuteTemplate(w, "timeline", b.state.timeline(min(revision, max(b.seenRevision(), 1)), end))
+	templates.ExecuteTemplate(w, "timeline", b.state.timeline(min(revision, max(seen, 1)), end))
 }
 
 func (b *Board) changeAt(w http.ResponseWriter, r *http.Request) {

@@ -35,8 +35,8 @@ func (b *Board) poll() {
 	var behind int64 // the revision at which the watch stood while etcd was ahead
 	var since time.Time
 	for b.ctx.Err() == nil {
-		seen := b.seenRevision()
-		revision, err := b.pollOnce()
+		begun, seen := b.state.seen()
+		revision, err := b.pollOnce(begun)
 		switch {
 		case b.ctx.Err() != nil:
 			return
@@ -48,15 +48,15 @@ func (b *Board) poll() {
 			}
 		default:
 			if failures > 0 && !b.sameStore() {
-				b.startAnew()
+				b.startAnew(begun)
 				seen = 0
 			}
 			failures = 0
 			b.setTrouble(nil)
-			now := b.seenRevision()
+			_, now := b.state.seen()
 			switch {
 			case revision < seen:
-				b.startAnew() // The revision never falls: this is another store.
+				b.startAnew(begun) // The revision never falls: this is another store.
 			case revision <= now || behind != now:
 				behind, since = now, time.Now()
 			case time.Since(since) > time.Second:
@@ -75,14 +75,8 @@ func (b *Board) poll() {
 	}
 }
 
-func (b *Board) seenRevision() int64 {
-	b.state.mu.Lock()
-	defer b.state.mu.Unlock()
-	return b.state.revision
-}
-
 // pollOnce returns the revision of the store, which needs a majority.
-func (b *Board) pollOnce() (int64, error) {
+func (b *Board) pollOnce(begun int) (int64, error) {
 	ctx, cancel := context.WithTimeout(b.ctx, pollLimit)
 	defer cancel()
 	get, err := b.client.Get(ctx, "\x00", clientv3.WithCountOnly())
@@ -98,7 +92,7 @@ func (b *Board) pollOnce() (int64, error) {
 		alive = append(alive, int64(status.ID))
 	}
 	var asking sync.WaitGroup
-	ids := b.state.toAsk(alive, askAtOnce)
+	ids := b.state.toAsk(begun, alive, askAtOnce)
 	answers := make([]answerTo, len(ids))
 	failures := make([]error, len(ids))
 	for i, id := range ids {
@@ -117,7 +111,7 @@ func (b *Board) pollOnce() (int64, error) {
 			err = failures[i]
 		}
 	}
-	b.state.answered(time.Now(), alive, answers)
+	b.state.answered(begun, time.Now(), alive, answers)
 	if len(answers) < len(ids) {
 		return 0, err
 	}
@@ -129,8 +123,10 @@ func (b *Board) pollOnce() (int64, error) {
 func (b *Board) sameStore() bool {
 	b.state.mu.Lock()
 	if len(b.state.history) == 0 {
-		b.state.mu.Unlock()
-		return false // Nothing is lost by reading it again.
+		defer b.state.mu.Unlock()
+		// Every store begins with revision 1. After another one, nothing is lost by
+		// reading it again.
+		return b.state.revision == 1
 	}
 	last := b.state.history[len(b.state.history)-1]
 	b.state.mu.Unlock()
@@ -199,8 +195,8 @@ type memberList struct {
 
 func newMemberList(config Config, endpoints []string) *memberList {
 	m := &memberList{names: map[uint64]string{}}
-	if len(config.Members) > 0 {
-		for _, member := range config.Members {
+	if config.Cluster != nil {
+		for _, member := range config.Cluster.Members {
 			m.list = append(m.list, memberView{Name: member.Name,
 				Endpoint: member.Endpoint, Role: roleUnknown, handle: member})
 		}
@@ -322,15 +318,19 @@ func (b *Board) askNames() {
 
 // act does to a member what a button asks for.
 func (b *Board) act(name, action string) error {
-	at := slices.IndexFunc(b.config.Members, func(m *cluster.Member) bool { return m.Name == name })
+	var members []*cluster.Member
+	if b.config.Cluster != nil {
+		members = b.config.Cluster.Members
+	}
+	at := slices.IndexFunc(members, func(m *cluster.Member) bool { return m.Name == name })
 	if at < 0 {
 		return fmt.Errorf("%w: no member %q", errUnknown, name)
 	}
-	member := b.config.Members[at]
+	do := cluster.Actions[action]
+	if do == nil {
+		return fmt.Errorf("%w: no action %q", errUnknown, action)
+	}
 	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
-	if do := cluster.Actions[action]; do != nil {
-		return do(ctx, member)
-	}
-	return fmt.Errorf("%w: no action %q", errUnknown, action)
+	return b.config.Cluster.Exclusively(ctx, func() error { return do(ctx, members[at]) })
 }

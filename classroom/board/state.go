@@ -189,6 +189,7 @@ type refusal struct {
 // page is cut or forgotten.
 type state struct {
 	mu       sync.Mutex
+	begun    int   // how often it began anew; what was asked of etcd before is out of date
 	revision int64 // 0 before the first reading
 	started  int64 // the revision of that reading: the history begins after it
 	keys     map[string]*item
@@ -213,7 +214,9 @@ func newState() *state {
 	return s
 }
 
+// clear is called with mu held.
 func (s *state) clear() {
+	s.begun++
 	s.revision, s.started, s.total, s.further = 0, 0, 0, 0
 	s.keys, s.sorted = map[string]*item{}, nil
 	s.history, s.lanes, s.order = nil, nil, nil
@@ -233,10 +236,31 @@ func (s *state) touch(panels ...string) {
 	}
 }
 
-// reset starts anew with a reading of the whole store.
-func (s *state) reset(revision, total int64, items []*item) {
+// seen returns the last revision that was seen, or 0, and how often the state has
+// begun anew: who asks etcd for something hands that number in with the answer.
+func (s *state) seen() (begun int, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.begun, s.revision
+}
+
+// empty starts anew with a store in which nothing has happened yet.
+func (s *state) empty() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	s.revision, s.started = 1, 1
+	s.touch(panelRevision, panelTimeline, panelKeys, panelLeases, panelLock)
+}
+
+// reset starts anew with a reading of the whole store, unless that has happened
+// since it was asked for. Then it returns false.
+func (s *state) reset(begun int, revision, total int64, items []*item) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if begun != s.begun {
+		return false
+	}
 	s.clear()
 	s.revision, s.started, s.total = revision, revision, total
 	for _, made := range items {
@@ -246,6 +270,7 @@ func (s *state) reset(revision, total int64, items []*item) {
 		}
 	}
 	s.touch(panelRevision, panelTimeline, panelKeys, panelLeases, panelLock)
+	return true
 }
 
 // set is called with mu held. It returns the item as it was, or nil.
@@ -273,9 +298,12 @@ func (s *state) detach(old *item) {
 
 // apply takes in what the watch has seen. It reports whether a lease turned up
 // that is not known, or might have ended.
-func (s *state) apply(events []*clientv3.Event, now time.Time) (asks bool) {
+func (s *state) apply(begun int, events []*clientv3.Event, now time.Time) (asks bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if begun != s.begun {
+		return false
+	}
 	for _, event := range events {
 		kv := event.Kv
 		if kv.ModRevision < s.revision {
@@ -443,9 +471,12 @@ type answerTo struct {
 
 // toAsk returns the leases to ask for, of those that the server lists: those
 // whose keys went, and all that are shown.
-func (s *state) toAsk(alive []int64, limit int) []int64 {
+func (s *state) toAsk(begun int, alive []int64, limit int) []int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if begun != s.begun {
+		return nil
+	}
 	var ids []int64
 	for id := range s.unsure {
 		ids = append(ids, id)
@@ -481,9 +512,12 @@ func (s *state) lastAsked(id int64) time.Time {
 
 // answered takes in what the server said of leases at a time, and which ones
 // are alive. Those that are gone stay in sight for a while.
-func (s *state) answered(now time.Time, alive []int64, answers []answerTo) {
+func (s *state) answered(begun int, now time.Time, alive []int64, answers []answerTo) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if begun != s.begun {
+		return
+	}
 	listed := map[int64]bool{}
 	for _, id := range alive {
 		listed[id] = true

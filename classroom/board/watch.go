@@ -29,12 +29,12 @@ func pause(ctx context.Context, long time.Duration) {
 // follow watches from the revision after the last one that was seen, or reads
 // the present first. It returns when the watch has ended.
 func (b *Board) follow() {
-	b.state.mu.Lock()
-	from := b.state.revision
-	b.state.mu.Unlock()
+	begun, from := b.state.seen()
 	if from == 0 {
-		var err error
-		if from, err = b.load(); err != nil {
+		if b.load(begun) != nil {
+			return
+		}
+		if begun, from = b.state.seen(); from == 0 {
 			return
 		}
 	}
@@ -59,20 +59,20 @@ func (b *Board) follow() {
 	for answer := range watcher.Watch(ctx, "\x00", clientv3.WithFromKey(),
 		clientv3.WithRev(from+1)) {
 		if errors.Is(answer.Err(), rpctypes.ErrCompacted) {
-			b.startAnew()
+			b.startAnew(begun)
 			return
 		}
 		if answer.Err() != nil {
 			return
 		}
-		if b.state.apply(answer.Events, time.Now()) {
+		if b.state.apply(begun, answer.Events, time.Now()) {
 			b.askLeases()
 		}
 	}
 }
 
 // load reads the whole store, page by page, all at one revision.
-func (b *Board) load() (int64, error) {
+func (b *Board) load(begun int) error {
 	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
 	var items []*item
@@ -81,7 +81,7 @@ func (b *Board) load() (int64, error) {
 		get, err := b.client.Get(ctx, from, clientv3.WithFromKey(),
 			clientv3.WithLimit(200), clientv3.WithRev(revision))
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if revision == 0 {
 			revision, total = get.Header.Revision, get.Count
@@ -94,15 +94,34 @@ func (b *Board) load() (int64, error) {
 		}
 		from = string(get.Kvs[len(get.Kvs)-1].Key) + "\x00"
 	}
-	b.state.reset(revision, total, items)
+	b.state.reset(begun, revision, total, items)
 	b.askLeases()
-	return revision, nil
+	return nil
 }
 
-// startAnew forgets all, so that the watch begins with the present.
-func (b *Board) startAnew() {
-	b.state.reset(0, 0, nil)
-	b.restartWatch()
+// startAnew forgets all, so that the watch begins with the present, unless the
+// state has begun anew since that was found to be needed.
+func (b *Board) startAnew(begun int) {
+	if b.state.reset(begun, 0, 0, nil) {
+		b.restartWatch()
+	}
+}
+
+// followResets forgets the old store whenever the classroom has emptied it. Nothing
+// but that tells the new store from the old one for sure: it may have come to the
+// same revision before anybody asks.
+func (b *Board) followResets(emptied <-chan struct{}) {
+	for {
+		select {
+		case <-b.ctx.Done():
+			return
+		case <-emptied:
+			emptied = b.config.Cluster.Emptied()
+			// The watch begins with the first change, so that it misses none.
+			b.state.empty()
+			b.restartWatch()
+		}
+	}
 }
 
 func (b *Board) restartWatch() { signal(b.restart) }

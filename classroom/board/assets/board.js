@@ -87,6 +87,7 @@
     }
     const element = byId(id);
     if (!element) return;
+    if (id === "revision" && !(Number(html) >= present())) forget();
     morph(element, parse(html), fresh);
     bars(element);
     if (fresh && id === "keys") follow(element);
@@ -232,6 +233,15 @@
       delete waiting[id];
     }
     refocus();
+  };
+
+  // forget leaves the past when the revision has fallen, or is not known any more:
+  // what is shown, and the change that is told, may be those of another store.
+  const untold = byId("change").innerHTML;
+  const forget = () => {
+    now();
+    pointed = 0;
+    morph(byId("change"), parse(untold), false);
   };
 
   // refocus moves the focus along when it is on a revision.
