@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,8 +23,8 @@ import (
 )
 
 // A classroom that runs etcd listens on a Unix socket for what is typed in
-// another terminal as "classroom member …". The socket is in a folder that
-// only its user can enter, and no browser can reach it.
+// another terminal as "classroom member …" or "classroom reset". The socket is in
+// a folder that only its user can enter, and no browser can reach it.
 
 // memberStatus is what member list tells of one member.
 type memberStatus struct {
@@ -33,8 +34,12 @@ type memberStatus struct {
 	PID      int // 0 when it does not run
 }
 
-// actionLimit bounds how long an action may take.
-const actionLimit = 15 * time.Second
+// What may take how long: an action on one member, and what is asked for from
+// another terminal, which may be an action on seven.
+const (
+	actionLimit  = 15 * time.Second
+	commandLimit = 8 * actionLimit
+)
 
 // socket returns the path of the socket of the classroom on port.
 func socket(port int) (string, error) {
@@ -49,8 +54,8 @@ func socket(port int) (string, error) {
 	return filepath.Join(dir, fmt.Sprintf("classroom-%d.sock", port)), nil
 }
 
-// control answers member commands about etcd until the returned function is
-// called, which returns when none is under way any more.
+// control answers commands about etcd until the returned function is called, which
+// returns when none is under way any more.
 func control(etcd *cluster.Cluster, port int) (stop func(), err error) {
 	path, err := socket(port)
 	if err != nil {
@@ -60,19 +65,31 @@ func control(etcd *cluster.Cluster, port int) (stop func(), err error) {
 	os.Remove(path)
 	listener, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listen for member commands: %w", err)
+		return nil, fmt.Errorf("listen for commands: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /members", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, statuses(r.Context(), etcd.Members))
 	})
-	mux.HandleFunc("POST /members/{name}/{action}", func(w http.ResponseWriter, r *http.Request) {
-		act(w, r, etcd.Members)
+	mux.HandleFunc("POST /members/{who}/{action}", func(w http.ResponseWriter, r *http.Request) {
+		act(w, r, etcd)
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), startLimit)
+		defer cancel()
+		if err := etcd.Reset(ctx); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		answer(w, statuses(ctx, etcd.Members))
+	})
+	life, end := context.WithCancel(context.Background())
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return life }}
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) })
 	return func() {
+		end() // What is under way waits for members that are about to end.
 		ctx, cancel := context.WithTimeout(context.Background(), actionLimit)
 		defer cancel()
 		server.Shutdown(ctx)
@@ -80,23 +97,66 @@ func control(etcd *cluster.Cluster, port int) (stop func(), err error) {
 	}, nil
 }
 
-// act does what the request asks for and answers with the member's status.
-func act(w http.ResponseWriter, r *http.Request, members []*cluster.Member) {
-	name := r.PathValue("name")
-	at := slices.IndexFunc(members, func(m *cluster.Member) bool { return m.Name == name })
-	do := cluster.Actions[r.PathValue("action")]
-	if at < 0 || do == nil {
-		http.Error(w, fmt.Sprintf("no member %q: they are etcd1 to etcd%d",
-			name, len(members)), http.StatusNotFound)
+// act does what the request asks for and answers with the members' status.
+func act(w http.ResponseWriter, r *http.Request, etcd *cluster.Cluster) {
+	action := r.PathValue("action")
+	do := cluster.Actions[action]
+	if do == nil {
+		http.Error(w, fmt.Sprintf("no action %q", action), http.StatusNotFound)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), actionLimit)
-	defer cancel()
-	if err := do(ctx, members[at]); err != nil {
+	var chosen []*cluster.Member
+	err := etcd.Exclusively(r.Context(), func() (err error) {
+		if chosen, err = choose(r.Context(), etcd.Members, r.PathValue("who")); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), time.Duration(len(chosen))*actionLimit)
+		defer cancel()
+		if action == "restart" {
+			return etcd.Restart(ctx, chosen)
+		}
+		for _, m := range chosen {
+			if err := do(ctx, m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	answer(w, statuses(ctx, members[at:at+1]))
+	answer(w, statuses(r.Context(), chosen))
+}
+
+// selectors are the words that stand for all members of a role.
+var selectors = map[string]string{
+	"leader": "leader", "followers": "follower", "stopped": "stopped",
+}
+
+// choose returns the members that a user means, in the order of their names.
+func choose(ctx context.Context, members []*cluster.Member, who string) ([]*cluster.Member, error) {
+	role, several := selectors[who]
+	if !several {
+		at := slices.IndexFunc(members, func(m *cluster.Member) bool { return m.Name == who })
+		if at < 0 {
+			return nil, fmt.Errorf("no member %q: they are etcd1 to etcd%d; "+
+				"leader, followers and stopped stand for them as well", who, len(members))
+		}
+		return members[at : at+1], nil
+	}
+	var chosen []*cluster.Member
+	var found []string
+	for i, status := range statuses(ctx, members) {
+		if status.Role == role {
+			chosen = append(chosen, members[i])
+		}
+		found = append(found, fmt.Sprintf("%s (%s)", status.Name, status.Role))
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("no member matches %s: they are %s", who, strings.Join(found, ", "))
+	}
+	return chosen, nil
 }
 
 func answer(w http.ResponseWriter, body any) {
@@ -149,16 +209,15 @@ func role(ctx context.Context, m *cluster.Member) string {
 // member runs a member command against the classroom on port and prints a line
 // for each member that it is about.
 func member(ctx context.Context, port int, args []string) error {
-	usage := errors.New("usage: classroom member list, or " +
-		"classroom member stop|kill|pause|resume|restart NAME")
 	var method, path string
 	switch {
 	case len(args) == 1 && args[0] == "list":
 		method, path = http.MethodGet, "/members"
 	case len(args) == 2 && cluster.Actions[args[0]] != nil:
-		method, path = http.MethodPost, "/members/"+args[1]+"/"+args[0]
+		method, path = http.MethodPost, "/members/"+url.PathEscape(args[1])+"/"+args[0]
 	default:
-		return usage
+		return errors.New("usage: classroom member list, or classroom member " +
+			"stop|kill|pause|resume|restart NAME|leader|followers|stopped")
 	}
 	list, err := ask(ctx, port, method, path)
 	if err != nil {
@@ -174,9 +233,54 @@ func member(ctx context.Context, port int, args []string) error {
 	return nil
 }
 
+// reset empties the store of the classroom on port, and no other: when the
+// environment names another etcd, the user may mean that one.
+func reset(ctx context.Context, port int, args []string) error {
+	if len(args) > 0 {
+		return errors.New("usage: classroom [-port number] reset")
+	}
+	list, err := ask(ctx, port, http.MethodGet, "/members")
+	if err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
+	var own []string
+	for _, m := range list {
+		own = append(own, m.Endpoint)
+	}
+	if others := notAmong(own, os.Getenv("ETCDCTL_ENDPOINTS")); len(others) > 0 {
+		return fmt.Errorf("reset: ETCDCTL_ENDPOINTS names %s, which the classroom on port %d "+
+			"did not start: unset ETCDCTL_ENDPOINTS to empty the store at %s, or name "+
+			"another classroom with -port", strings.Join(others, ","), port, strings.Join(own, ","))
+	}
+	if _, err := ask(ctx, port, http.MethodPost, "/reset"); err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
+	fmt.Println("The store is empty, at revision 1.")
+	return nil
+}
+
+// notAmong returns the endpoints of a list that are none of own. Users write them
+// in several ways.
+func notAmong(own []string, list string) []string {
+	var others []string
+	for endpoint := range strings.SplitSeq(list, ",") {
+		endpoint = strings.TrimSpace(endpoint)
+		if named, err := url.Parse(endpoint); err == nil && named.Host != "" {
+			endpoint = named.Host // Without a password, if there is one.
+		}
+		if port, local := strings.CutPrefix(endpoint, "localhost:"); local {
+			endpoint = "127.0.0.1:" + port
+		}
+		if endpoint != "" && !slices.Contains(own, endpoint) {
+			others = append(others, endpoint)
+		}
+	}
+	return others
+}
+
 // ask sends one request to the classroom on port.
 func ask(ctx context.Context, port int, method, path string) ([]memberStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, actionLimit+5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
 	name, err := socket(port)
 	if err != nil {
@@ -193,7 +297,10 @@ func ask(ctx context.Context, port int, method, path string) ([]memberStatus, er
 		return nil, err
 	}
 	response, err := client.Do(request)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("the classroom on port %d has not answered: %w", port, ctx.Err())
+	case err != nil:
 		return nil, fmt.Errorf("no classroom runs on port %d: "+
 			"start it with go run ./classroom, or name its port with -port", port)
 	}

@@ -15,7 +15,12 @@
 // While an etcd runs, from another terminal:
 //
 //	go run ./classroom member list         its members, with their roles
-//	go run ./classroom member kill etcd2   also stop, pause, resume, restart
+//	go run ./classroom member kill etcd2   also stop, pause, resume, restart; and
+//	                                       for a name also leader, followers, or
+//	                                       stopped: those that do not run
+//	go run ./classroom reset               empty the store, also one that -data
+//	                                       keeps: it is at revision 1 again, with
+//	                                       no leases and no users
 package main
 
 import (
@@ -67,7 +72,9 @@ func run(ctx context.Context, args []string) error {
 		fmt.Fprint(flags.Output(), "usage: classroom [flags]\n"+
 			"       classroom tour [lesson ...]\n"+
 			"       classroom [-port number] member list\n"+
-			"       classroom [-port number] member stop|kill|pause|resume|restart name\n"+
+			"       classroom [-port number] member stop|kill|pause|resume|restart who\n"+
+			"         who: the name of a member, or leader, followers or stopped\n"+
+			"       classroom [-port number] reset\n"+
 			"\nflags:\n")
 		flags.PrintDefaults()
 	}
@@ -84,8 +91,10 @@ func run(ctx context.Context, args []string) error {
 		return errors.New("tour takes no flags; set ETCDCTL_ENDPOINTS to choose an etcd")
 	case command == "member":
 		return member(ctx, *port, flags.Args()[1:])
+	case command == "reset":
+		return reset(ctx, *port, flags.Args()[1:])
 	case command != "":
-		return fmt.Errorf("unknown command %q; there are tour and member", command)
+		return fmt.Errorf("unknown command %q; there are tour, member and reset", command)
 	}
 	switch {
 	case *members < 1 || *members > 7:

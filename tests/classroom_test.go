@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -261,6 +263,7 @@ func TestMemberCommands(t *testing.T) {
 	}{
 		{[]string{"kill", "etcd4"}, "they are etcd1 to etcd3"},
 		{[]string{"explode", "etcd1"}, "usage: classroom member list"},
+		{[]string{"kill", "a/b"}, "they are etcd1 to etcd3"},
 		{[]string{"kill"}, "usage: classroom member list"},
 	} {
 		if got := member(c.args...); got.status != 1 || !strings.Contains(got.stderr, c.words) {
@@ -274,4 +277,184 @@ func TestMemberCommands(t *testing.T) {
 	if got := member("list"); got.status != 1 || !strings.Contains(got.stderr, "no classroom runs") {
 		t.Errorf("after the end: status %d\n%s", got.status, got.stderr)
 	}
+}
+
+// TestMemberSelectors does to members what a learner can do without knowing who
+// leads.
+func TestMemberSelectors(t *testing.T) {
+	parallel(t)
+	port := strconv.Itoa(freePort(t, 6))
+	etcd := start(t, "", nil, "classroom", "-board", "off", "-members", "3", "-port", port)
+	etcd.await(t, "Ctrl-C stops it.")
+	member := func(args ...string) result {
+		return run(t, "", nil, "classroom", append([]string{"-port", port, "member"}, args...)...)
+	}
+	// with returns the names of the members that have a role, in order.
+	with := func(role string) (names []string) {
+		for line := range strings.Lines(member("list").stdout) {
+			if fields := strings.Split(line, ", "); fields[1] == role {
+				names = append(names, fields[0])
+			}
+		}
+		return names
+	}
+	whole := func() {
+		t.Helper()
+		eventually(t, 20*time.Second, "one leads and two follow", func() bool {
+			return len(with("leader")) == 1 && len(with("follower")) == 2
+		})
+	}
+	// does checks that a command names those members, in order, as what they are.
+	does := func(action, who string, names []string, role string) {
+		t.Helper()
+		got := member(action, who)
+		var found []string
+		for line := range strings.Lines(got.stdout) {
+			fields := strings.Split(line, ", ")
+			if len(fields) != 4 || role != "" && fields[1] != role {
+				t.Errorf("%s %s says %q, want the role %q", action, who, line, role)
+			}
+			found = append(found, fields[0])
+		}
+		if got.status != 0 || got.stderr != "" || !slices.Equal(found, names) {
+			t.Errorf("%s %s: status %d, members %v, want %v\n%s", action, who, got.status, found, names, got.stderr)
+		}
+	}
+	nobody := func(action, who, words string) {
+		t.Helper()
+		got := member(action, who)
+		if got.status != 1 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 ||
+			!strings.Contains(got.stderr, "no member matches "+who+": they are "+words) {
+			t.Errorf("%s %s: status %d, want no match and %q\n%s%s", action, who, got.status, words, got.stdout, got.stderr)
+		}
+	}
+
+	whole()
+	nobody("restart", "stopped", "etcd1 (")
+	leader, followers := with("leader"), with("follower")
+	does("kill", "leader", leader, "stopped")
+	does("restart", "stopped", leader, "")
+	whole()
+
+	if runtime.GOOS != "windows" {
+		followers = with("follower")
+		does("pause", "followers", followers, "paused")
+		if got := with("paused"); !slices.Equal(got, followers) {
+			t.Errorf("paused are %v, want %v", got, followers)
+		}
+		nobody("resume", "followers", "etcd1 (")
+		for _, name := range followers {
+			does("resume", name, []string{name}, "")
+		}
+		whole()
+	}
+
+	does("restart", "followers", with("follower"), "")
+	whole()
+	followers = with("follower")
+	does("stop", "followers", followers, "stopped")
+	does("restart", "stopped", followers, "")
+	whole()
+
+	for _, name := range []string{"etcd1", "etcd2", "etcd3"} {
+		does("kill", name, []string{name}, "stopped")
+	}
+	nobody("kill", "leader", "etcd1 (stopped), etcd2 (stopped), etcd3 (stopped)\n")
+	does("restart", "stopped", []string{"etcd1", "etcd2", "etcd3"}, "")
+	whole()
+	interrupt(t, etcd)
+	if got := etcd.wait(t); got.status != 0 {
+		t.Errorf("status %d\n%s", got.status, got.stderr)
+	}
+}
+
+// TestResetCommand empties the store of a classroom from another terminal, and no
+// other store.
+func TestResetCommand(t *testing.T) {
+	parallel(t)
+	number := freePort(t, 6)
+	port, data := strconv.Itoa(number), filepath.Join(t.TempDir(), "kept")
+	args := []string{"-board", "off", "-members", "3", "-port", port, "-data", data}
+	etcd := start(t, "", nil, "classroom", args...)
+	etcd.await(t, "Ctrl-C stops it.")
+	var endpoints []string
+	for i := range 3 {
+		endpoints = append(endpoints, "127.0.0.1:"+strconv.Itoa(number+2*i))
+	}
+	use := func() {
+		t.Helper()
+		client := connect(t, endpoints...)
+		if _, err := client.Put(soon(t), "old", "value"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Grant(soon(t), 600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empties := func(named string) {
+		t.Helper()
+		got := run(t, named, nil, "classroom", "-port", port, "reset")
+		if got.status != 0 || got.stdout != "The store is empty, at revision 1.\n" || got.stderr != "" {
+			t.Fatalf("status %d\n%s%s", got.status, got.stdout, got.stderr)
+		}
+		for _, endpoint := range endpoints {
+			isNew(t, endpoint)
+		}
+	}
+	use()
+	empties("")
+	use()
+	// Named are members, as users may write them.
+	empties(endpoints[1] + ", http://localhost:" + port)
+	for _, broken := range [][]string{{"kill", "etcd1"}, {"pause", "etcd2"}, {"stop", "etcd3"}} {
+		if runtime.GOOS == "windows" && broken[0] == "pause" {
+			continue
+		}
+		use()
+		run(t, "", nil, "classroom", append([]string{"-port", port, "member"}, broken...)...)
+		empties("")
+	}
+
+	// Another etcd is left alone, and so is the classroom's when another is meant.
+	other := startEtcd(t, cluster.Config{}).Endpoints()[0]
+	_, otherPort, err := net.SplitHostPort(other)
+	noError(t, err)
+	use()
+	before := connect(t, endpoints...)
+	for _, c := range []struct {
+		named string
+		args  []string
+		words []string
+	}{
+		{other, []string{"-port", port, "reset"},
+			[]string{"names " + other + ", which", "port " + port, "unset ETCDCTL_ENDPOINTS", strings.Join(endpoints, ",")}},
+		{endpoints[0] + ",http://ann:secret@" + other, []string{"-port", port, "reset"},
+			[]string{"names " + other + ", which", "unset ETCDCTL_ENDPOINTS"}},
+		{"", []string{"-port", otherPort, "reset"},
+			[]string{"no classroom runs on port " + otherPort, "go run ./classroom"}},
+		{"", []string{"-port", port, "reset", "now"}, []string{"usage: classroom [-port number] reset"}},
+	} {
+		got := run(t, c.named, nil, "classroom", c.args...)
+		for _, words := range append(c.words, "classroom: ") {
+			if got.status != 1 || got.stdout != "" || !strings.Contains(got.stderr, words) ||
+				strings.Count(got.stderr, "\n") != 1 || strings.Contains(got.stderr, "secret") {
+				t.Errorf("%q: status %d, want one line with %q\n%s%s", c.args, got.status, words, got.stdout, got.stderr)
+			}
+		}
+	}
+	if get, err := before.Get(soon(t), "old"); err != nil || get.Count != 1 {
+		t.Errorf("a refused reset did something: %v, %v", get, err)
+	}
+
+	// It ends as ever, and the next one finds the data emptied.
+	empties("")
+	interrupt(t, etcd)
+	if got := etcd.wait(t); got.status != 0 || got.stderr != "" {
+		t.Errorf("status %d\n%s", got.status, got.stderr)
+	}
+	etcd = start(t, "", nil, "classroom", args...)
+	etcd.await(t, "Ctrl-C stops it.")
+	isNew(t, endpoints[0])
+	interrupt(t, etcd)
+	etcd.wait(t)
 }
