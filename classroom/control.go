@@ -141,7 +141,7 @@ func choose(ctx context.Context, members []*cluster.Member, who string) ([]*clus
 		at := slices.IndexFunc(members, func(m *cluster.Member) bool { return m.Name == who })
 		if at < 0 {
 			return nil, fmt.Errorf("no member %q: they are etcd1 to etcd%d; "+
-				"leader, followers and stopped stand for them as well", who, len(members))
+				"or give leader, followers or stopped", who, len(members))
 		}
 		return members[at : at+1], nil
 	}
@@ -246,6 +246,10 @@ func reset(ctx context.Context, port int, args []string) error {
 	var own []string
 	for _, m := range list {
 		own = append(own, m.Endpoint)
+	}
+	if namespace := os.Getenv("ETCD_NAMESPACE"); namespace != "" {
+		return fmt.Errorf("reset: it empties the whole store, and ETCD_NAMESPACE says that "+
+			"yours is %s alone: unset it to do so", namespace)
 	}
 	if others := notAmong(own, os.Getenv("ETCDCTL_ENDPOINTS")); len(others) > 0 {
 		return fmt.Errorf("reset: ETCDCTL_ENDPOINTS names %s, which the classroom on port %d "+

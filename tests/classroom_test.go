@@ -134,7 +134,7 @@ func TestPortTaken(t *testing.T) {
 
 // TestTour runs the tour on an etcd of its own and on one that is named.
 func TestTour(t *testing.T) {
-	parallel(t)
+	t.Parallel()
 	t.Run("own etcd", func(t *testing.T) {
 		temporary := t.TempDir()
 		got := run(t, "", []string{"TMPDIR=" + temporary}, "classroom", "tour")
@@ -331,13 +331,13 @@ func TestMemberSelectors(t *testing.T) {
 
 	whole()
 	nobody("restart", "stopped", "etcd1 (")
-	leader, followers := with("leader"), with("follower")
+	leader := with("leader")
 	does("kill", "leader", leader, "stopped")
 	does("restart", "stopped", leader, "")
 	whole()
 
 	if runtime.GOOS != "windows" {
-		followers = with("follower")
+		followers := with("follower")
 		does("pause", "followers", followers, "paused")
 		if got := with("paused"); !slices.Equal(got, followers) {
 			t.Errorf("paused are %v, want %v", got, followers)
@@ -351,7 +351,7 @@ func TestMemberSelectors(t *testing.T) {
 
 	does("restart", "followers", with("follower"), "")
 	whole()
-	followers = with("follower")
+	followers := with("follower")
 	does("stop", "followers", followers, "stopped")
 	does("restart", "stopped", followers, "")
 	whole()

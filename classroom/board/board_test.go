@@ -84,12 +84,13 @@ func (b *Board) seenRevision() int64 {
 func kinds(b *Board, key string) string {
 	b.state.mu.Lock()
 	defer b.state.mu.Unlock()
-	return kindsLocked(b, key)
+	return kindsOf(b.state, key)
 }
 
-func kindsLocked(b *Board, key string) string {
+// kindsOf is called with the state's mu held.
+func kindsOf(s *state, key string) string {
 	var list []string
-	for _, made := range b.state.history {
+	for _, made := range s.history {
 		if made.key == key {
 			list = append(list, string(made.kind))
 		}
@@ -195,7 +196,7 @@ func TestDeletionBeforeItsLeaseEnds(t *testing.T) {
 		b.state.mu.Lock()
 		defer b.state.mu.Unlock()
 		l := b.state.leases[int64(lease.ID)]
-		return kindsLocked(b, "/only") == "created deleted" && len(b.state.unsure) == 0 &&
+		return kindsOf(b.state, "/only") == "created deleted" && len(b.state.unsure) == 0 &&
 			l != nil && l.granted == 60
 	})
 	must[*clientv3.LeaseRevokeResponse](t)(client.Revoke(t.Context(), lease.ID))
@@ -207,6 +208,30 @@ func TestDeletionBeforeItsLeaseEnds(t *testing.T) {
 	})
 	if got := kinds(b, "/only"); got != "created deleted" {
 		t.Error("after the lease was revoked:", got)
+	}
+}
+
+// TestAnswerOlderThanTheEnd has a lease end between the answer that it lives and the
+// moment at which that comes in.
+func TestAnswerOlderThanTheEnd(t *testing.T) {
+	t.Parallel()
+	s, now := newState(), time.Now()
+	at := func(after time.Duration) time.Time { return now.Add(after * time.Millisecond) }
+	s.empty()
+	begun, _ := s.seen()
+	put := testPut(2, "/k")
+	put.Kv.Lease = 7
+	s.apply(begun, []*clientv3.Event{put}, at(0))
+	s.toAsk(begun, []int64{7}, 10)
+	for _, asked := range []time.Duration{100, 900} {
+		s.answered(begun, at(asked+10), []int64{7}, []answerTo{{7, 2, 1, at(asked), at(asked + 10)}})
+	}
+	s.apply(begun, []*clientv3.Event{{Type: clientv3.EventTypeDelete,
+		Kv: &mvccpb.KeyValue{Key: []byte("/k"), ModRevision: 3}}}, at(2500))
+	s.answered(begun, at(2510), []int64{7}, []answerTo{{7, 2, 0, at(2400), at(2410)}})
+	s.answered(begun, at(2800), nil, []answerTo{{7, 2, -1, at(2700), at(2710)}})
+	if got := kindsOf(s, "/k"); got != "created expired" {
+		t.Errorf("/k is %q", got)
 	}
 }
 

@@ -81,6 +81,7 @@ func newLessons(root string, env []string, page sink) (*lessons, error) {
 // something.
 func (l *lessons) register(mux *http.ServeMux, change func(http.Handler) http.Handler) {
 	mux.HandleFunc("GET /lesson/{name}", l.serveLesson)
+	mux.HandleFunc("GET /"+pictures+"{name}", l.servePicture)
 	mux.HandleFunc("GET /assets/code.css", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/css; charset=utf-8")
 		w.Write(l.css)
@@ -169,7 +170,7 @@ func (l *lessons) lessonHTML(name string, mayChange bool) (template.HTML, error)
 	if err != nil {
 		return "", err
 	}
-	source, err := l.source(name)
+	files, err := l.files(name)
 	if err != nil {
 		return "", err
 	}
@@ -179,13 +180,13 @@ func (l *lessons) lessonHTML(name string, mayChange bool) (template.HTML, error)
 		Flags      []flagView
 		MayChange  bool
 	}{Name: name, MayChange: mayChange}
-	if view.Text, err = lessonText(readme, name); err != nil {
+	if view.Text, err = lessonText(readme, name, files); err != nil {
 		return "", err
 	}
-	if view.Code, err = highlight(source, true); err != nil {
+	if view.Code, err = lessonCode(name, files); err != nil {
 		return "", err
 	}
-	flags := findFlags(source)
+	flags := findFlags(files)
 	for _, name := range flags.names {
 		f := flags.set.Lookup(name)
 		takes, usage := flag.UnquoteUsage(f)
@@ -195,8 +196,58 @@ func (l *lessons) lessonHTML(name string, mayChange bool) (template.HTML, error)
 	return execute("lesson", view), nil
 }
 
-func (l *lessons) source(name string) ([]byte, error) {
-	return read(filepath.Join(l.root, name, "main.go"))
+// sourceFile is a Go file of a lesson.
+type sourceFile struct {
+	name   string
+	source []byte
+}
+
+// files returns the Go files that a lesson is built from: main.go, and then the
+// others by their names.
+func (l *lessons) files(name string) ([]sourceFile, error) {
+	entries, err := os.ReadDir(filepath.Join(l.root, name))
+	if err != nil {
+		return nil, err
+	}
+	inside := []string{"main.go"}
+	for _, entry := range entries {
+		file := entry.Name()
+		// Go leaves out names that begin so; they are those of editors.
+		ignored := strings.HasPrefix(file, ".") || strings.HasPrefix(file, "_")
+		if !entry.IsDir() && !ignored && file != "main.go" &&
+			strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go") {
+			inside = append(inside, file)
+		}
+	}
+	var files []sourceFile
+	for _, file := range inside {
+		source, err := read(filepath.Join(l.root, name, file))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, sourceFile{file, source})
+	}
+	return files, nil
+}
+
+// codeID names the place of a lesson's file on the page.
+func codeID(name, file string) string { return "code-" + name + "-" + file }
+
+// lessonCode returns what the page shows of a lesson's files.
+func lessonCode(name string, files []sourceFile) (template.HTML, error) {
+	type fileView struct {
+		ID, Name string
+		Code     template.HTML
+	}
+	var view []fileView
+	for _, f := range files {
+		code, err := highlight(f.source, true)
+		if err != nil {
+			return "", err
+		}
+		view = append(view, fileView{codeID(name, f.name), name + "/" + f.name, code})
+	}
+	return execute("code", view), nil
 }
 
 // read returns the content of a file that is not too large to be shown.
@@ -228,6 +279,31 @@ func (l *lessons) serveLesson(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	io.WriteString(w, string(page))
+}
+
+// pictures is where the repository has the pictures of the lessons' text, and where
+// the page has them.
+const pictures = "docs/pictures/"
+
+var pictureName = regexp.MustCompile(`^\w[-.\w]*\.svg$`)
+
+// servePicture answers with a picture. One that is opened alone is a document, which
+// could run scripts: its policy lets it have its own style and nothing else.
+func (l *lessons) servePicture(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	if !pictureName.MatchString(name) {
+		http.NotFound(w, r)
+		return
+	}
+	picture, err := read(filepath.Join(l.root, filepath.FromSlash(pictures), name))
+	if err != nil {
+		http.Error(w, fmt.Sprintf("there is no picture %.50q that can be shown", name), http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; "+
+		"sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	w.Header().Set("Content-Type", "image/svg+xml")
+	w.Write(picture)
 }
 
 // known answers with an error when there is no such lesson.
@@ -277,7 +353,7 @@ func (l *lessons) serveRun(w http.ResponseWriter, r *http.Request) {
 	if t == nil {
 		return
 	}
-	source, err := l.source(name)
+	files, err := l.files(name)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -287,12 +363,12 @@ func (l *lessons) serveRun(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the flags cannot be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	args, err := arguments(findFlags(source), r.PostForm)
+	args, err := arguments(findFlags(files), r.PostForm)
 	if err != nil {
 		http.Error(w, name+": "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	code, err := highlight(source, true)
+	code, err := lessonCode(name, files)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

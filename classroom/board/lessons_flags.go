@@ -25,22 +25,24 @@ type lessonFlags struct {
 // the package flag with a name, a default and a usage. So they are known before
 // the lesson is built, and can be checked the way the lesson itself does. A
 // source that does not compile has the flags that can be read in it.
-func findFlags(source []byte) *lessonFlags {
+func findFlags(files []sourceFile) *lessonFlags {
 	f := &lessonFlags{
 		set:   flag.NewFlagSet("", flag.ContinueOnError),
 		kinds: make(map[string]string),
 		open:  make(map[string]bool),
 	}
-	file, _ := parser.ParseFile(token.NewFileSet(), "main.go", source, parser.SkipObjectResolution)
-	if file == nil {
-		return f
-	}
-	ast.Inspect(file, func(n ast.Node) bool {
-		if call, ok := n.(*ast.CallExpr); ok {
-			f.add(call)
+	for _, file := range files {
+		tree, _ := parser.ParseFile(token.NewFileSet(), file.name, file.source, parser.SkipObjectResolution)
+		if tree == nil {
+			continue
 		}
-		return true
-	})
+		ast.Inspect(tree, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok {
+				f.add(call)
+			}
+			return true
+		})
+	}
 	return f
 }
 

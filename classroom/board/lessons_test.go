@@ -18,6 +18,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"example.com/etcd-by-example/classroom/lesson"
 )
 
@@ -133,46 +136,148 @@ func run(t *testing.T, server *httptest.Server, page *recorder) {
 	shows(t, page, "terminal-1-state", `class="ended"`)
 }
 
+// part is what stands between a heading of README.md and the next one.
+type part struct {
+	level       int
+	title, text string
+}
+
+// parts cuts a page at its headings, which are outside of code.
+func parts(readme string) []part {
+	all := []part{{}}
+	code := false
+	heading := regexp.MustCompile(`^(#{1,6}) (.*)\n`)
+	for line := range strings.Lines(readme) {
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			code = !code
+		}
+		if found := heading.FindStringSubmatch(line); found != nil && !code {
+			all = append(all, part{level: len(found[1]), title: found[2]})
+		} else {
+			all[len(all)-1].text += line
+		}
+	}
+	return all
+}
+
+// TestLessonText compares what is shown of each lesson with what README.md has of
+// it, whatever that says.
 func TestLessonText(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(repository, "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := &lessons{root: repository}
 	for _, name := range lesson.Names {
-		page, err := lessonText(readme, name)
+		files, err := l.files(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := lessonText(readme, name, files)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		html := string(page)
-		if strings.Count(html, "<h2") != 1 || !strings.Contains(html, ">"+name+"</h2>") {
-			t.Errorf("%s: want its heading and no other", name)
-		}
-		for _, want := range []string{
-			"<details>\n<summary>", "</summary>", "You will learn",
-			">Break " + name[:2], `<span class="typed">$ go run ./` + name,
-		} {
-			if !strings.Contains(html, want) {
-				t.Errorf("%s: no %q", name, want)
+		var titles []string
+		written := ""
+		section, wanted := "", false
+		for _, p := range parts(string(readme)) {
+			if p.level <= 2 {
+				section = p.title
+			}
+			if p.level <= 3 {
+				wanted = section == name || p.level == 3 && strings.HasPrefix(p.title, "Break "+name[:2])
+			}
+			if wanted {
+				titles = append(titles, template.HTMLEscapeString(p.title))
+				written += "\n" + p.text
 			}
 		}
-		if opened, closed := strings.Count(html, "<details>"), strings.Count(html, "</details>"); opened != closed {
-			t.Errorf("%s: %d details, %d ends", name, opened, closed)
+		var shown []string
+		for _, found := range regexp.MustCompile(`<h\d id="[^"]+">(.*)</h\d>`).FindAllStringSubmatch(html, -1) {
+			shown = append(shown, regexp.MustCompile(`<[^>]*>`).ReplaceAllString(found[1], ""))
+		}
+		if !slices.Equal(shown, titles) || titles[0] != name {
+			t.Errorf("%s: the headings are\n%q\nwant\n%q", name, shown, titles)
+		}
+		for markdown, markup := range map[string]string{
+			"(?m)^ *```console$": `<pre class="console"`, "(?m)^ *```go$": `<pre class="chroma">`,
+			"(?m)^<details>$": "<details>", "(?m)^</details>$": "</details>",
+			`!\[[^]]*\]\(` + pictures: `<img src="/` + pictures, `(?m)^\|[-:| ]+\|$`: "<table>",
+		} {
+			want := len(regexp.MustCompile(markdown).FindAllString(written, -1))
+			if got := strings.Count(html, markup); got != want {
+				t.Errorf("%s: %d of %q, want %d of %q", name, got, markup, want, markdown)
+			}
+		}
+		if at := strings.Index(html, "<pre>&lt;"); at >= 0 {
+			t.Errorf("%s: HTML that the board does not know: %.100s", name, html[at:])
 		}
 		for _, link := range regexp.MustCompile(`href="([^"]*)"`).FindAllStringSubmatch(html, -1) {
 			id, inside := strings.CutPrefix(link[1], "#")
-			if inside && !strings.HasPrefix(id, "code-") && !strings.Contains(html, `id="`+id+`"`) ||
+			isFile := slices.ContainsFunc(files, func(f sourceFile) bool { return codeID(name, f.name) == id })
+			if inside && !isFile && !strings.Contains(html, `id="`+id+`"`) ||
 				!inside && !strings.HasPrefix(link[1], "https://") {
 				t.Errorf("%s: a link to %s, which is not on the page", name, link[1])
 			}
 		}
+		for _, picture := range regexp.MustCompile(`<img src="/([^"]*)"`).FindAllStringSubmatch(html, -1) {
+			if _, err := os.Stat(filepath.Join(repository, picture[1])); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
 	}
-	page, err := lessonText(readme, "05-lease")
-	if err != nil || !strings.Contains(string(page), "the leader dies") {
-		t.Errorf("05-lease has not the part that needs three members: %v", err)
-	}
-	if _, err := lessonText(readme, "09-none"); err == nil {
+	if _, err := lessonText(readme, "09-none", nil); err == nil {
 		t.Error("no error for a section that is not there")
+	}
+}
+
+// TestLessonTextShows renders what a section of README.md may consist of.
+func TestLessonTextShows(t *testing.T) {
+	page, err := lessonText([]byte("# Title\n\n## 05-lease\n\n"+
+		"**The idea.** A lease is a *time to live*, see `Grant`.\n\n"+
+		"![A lease & its \"end\"](docs/pictures/lease.svg)\n\n"+
+		"Text ![of another](docs/screenshots/board.png) and ![a third](https://example.com/x.svg),\n"+
+		"![a fourth](docs/pictures/../x.svg) [![in a link](docs/pictures/two-words.svg)](docs/BOARD.md)\n\n"+
+		"Read [main.go](05-lease/main.go), [keep.go](05-lease/keep.go), [gone](05-lease/gone.go),\n"+
+		"[other](06-watch/main.go), [docs](docs/PROOF.md), [below](#break-05-the-client-dies),\n"+
+		"[three](#break-05-the-leader-dies), [elsewhere](#three-members).\n\n"+
+		"| key | count |\n|---|--:|\n| `a` | **2** |\n\n"+
+		"<details>\n<summary>Predict: is `a` | <code>b</code>?</summary>\n\n**No.** Since\n\n```console\n$ true\n```\n\n</details>\n\n"+
+		"### Break 05: the client dies\n\n**What you see.** Nothing.\n\n"+
+		"## Three members\n\nhidden\n\n### Break 02: a write\n\nhidden\n\n"+
+		"### Break 05: the leader dies\n\n**Strike.** Now.\n\n#### Why\n\nSo.\n\n### Docker\n\nhidden\n"),
+		"05-lease", []sourceFile{{name: "main.go"}, {name: "keep.go"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	html := string(page)
+	for _, want := range []string{
+		`<h2 id="text-05-lease">05-lease</h2>`,
+		"<p><strong>The idea.</strong> A lease is a <em>time to live</em>, see <code>Grant</code>.</p>",
+		`<p><img src="/docs/pictures/lease.svg" alt="A lease &amp; its &quot;end&quot;"></p>`,
+		"Text of another and a third,\na fourth ",
+		`<img src="/docs/pictures/two-words.svg" alt="in a link"></p>`,
+		`<a href="#code-05-lease-main.go">main.go</a>, <a href="#code-05-lease-keep.go">keep.go</a>, gone,`,
+		"\nother, docs, " + `<a href="#text-break-05-the-client-dies">below</a>,`,
+		`<a href="#text-break-05-the-leader-dies">three</a>, elsewhere.`,
+		"<th>key</th>\n" + `<th align="right">count</th>`,
+		"<td><code>a</code></td>\n" + `<td align="right"><strong>2</strong></td>`,
+		"<summary>Predict: is `a` | <code>b</code>?</summary>\n<p><strong>No.</strong> Since</p>\n<pre class=\"console\"",
+		"</pre>\n</details>\n" + `<h3 id="text-break-05-the-client-dies">Break 05: the client dies</h3>`,
+		"<p><strong>What you see.</strong> Nothing.</p>\n" + `<h3 id="text-break-05-the-leader-dies">`,
+		"<p><strong>Strike.</strong> Now.</p>\n" + `<h4 id="text-why">Why</h4>`,
+	} {
+		if !strings.Contains(html, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(html, "hidden") || strings.Contains(html, "style=") || strings.Count(html, "<img") != 2 {
+		t.Error("it shows what it should not")
+	}
+	if t.Failed() {
+		t.Log(html)
 	}
 }
 
@@ -180,6 +285,7 @@ func TestLessonTextIsNoMarkup(t *testing.T) {
 	page, err := lessonText([]byte("## 01-connect\n\n"+
 		"<script>alert(1)</script>\n\n"+
 		"in a line <img src=x onerror=alert(2)> and [a link](javascript:alert(3))\n\n"+
+		"![<script>](javascript:alert(7)) ![b](docs/pictures/x.svg?<script> \"y\")\n\n"+
 		"<details>\n<summary>a <b onclick=alert(4)>b</b> <code>c</code></summary>\n\ninside\n\n"+
 		"</details>\n\n"+
 		"<details onclick=alert(5)>\n<summary>x</summary>\n\n"+
@@ -188,7 +294,7 @@ func TestLessonTextIsNoMarkup(t *testing.T) {
 		"<!-- a comment --><svg onload=alert(6)>\n\n"+
 		"```console\n$ <script>\n```\n\n```go\nvar a = \"<script>\"\n```\n\n"+
 		"```other\n<script>\n```\n\n"+
-		"## 02-put\n\nsecret\n"), "01-connect")
+		"## 02-put\n\nsecret\n"), "01-connect", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +307,7 @@ func TestLessonTextIsNoMarkup(t *testing.T) {
 		}
 	}
 	for words, count := range map[string]int{
-		"<details>": 1, "</details>": 1, "<code>c</code>": 1, "&lt;script&gt;": 4,
+		"<details>": 1, "</details>": 1, "<code>c</code>": 1, "&lt;script&gt;": 5,
 		"secret": 0, "style=": 0, "href=": 0,
 	} {
 		if got := strings.Count(html, words); got != count {
@@ -232,11 +338,11 @@ func TestLessonFlags(t *testing.T) {
 			t.Fatalf("%s -h: %v", name, err)
 		}
 		_, want, _ := strings.Cut(string(printed), "\n")
-		source, err := os.ReadFile(filepath.Join(root, name, "main.go"))
+		files, err := (&lessons{root: root}).files(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		flags := findFlags(source)
+		flags := findFlags(files)
 		var got bytes.Buffer
 		flags.set.SetOutput(&got)
 		flags.set.PrintDefaults()
@@ -245,16 +351,19 @@ func TestLessonFlags(t *testing.T) {
 		}
 		total += len(flags.names)
 	}
-	if total != 7 {
-		t.Errorf("%d flags, want 7", total)
+	if total == 0 {
+		t.Error("no lesson has a flag")
 	}
 }
 
 func TestArguments(t *testing.T) {
-	flags := findFlags([]byte("package main\n" +
-		"var a = flag.Int64(\"ttl\", 2+1, \"\")\nvar b = flag.Bool(\"guard\", true, \"\")\n" +
-		"var c = flag.String(\"name\", fmt.Sprint(1), \"\")\n" +
-		"func init() { flag.DurationVar(&d, \"for\", 90*time.Second, \"\") }\n"))
+	flags := findFlags([]sourceFile{
+		{"main.go", []byte("package main\n" +
+			"var a = flag.Int64(\"ttl\", 2+1, \"\")\nvar b = flag.Bool(\"guard\", true, \"\")\n")},
+		{"broken.go", nil},
+		{"other.go", []byte("package main\nvar c = flag.String(\"name\", fmt.Sprint(1), \"\")\n" +
+			"func init() { flag.DurationVar(&d, \"for\", 90*time.Second, \"\") }\n")},
+	})
 	for _, c := range []struct {
 		form map[string][]string
 		want string
@@ -316,6 +425,109 @@ func TestEditedLesson(t *testing.T) {
 	run(t, server, page)
 	shows(t, page, "terminal-1-state", "it does not build")
 	shows(t, page, "terminal-1-output", "undefined: undefined")
+}
+
+// TestFiles shows and runs a lesson that has further files.
+func TestFiles(t *testing.T) {
+	root := workspace(t, "package main\n\nfunc main() { follow() }\n")
+	folder := filepath.Join(root, "01-connect")
+	write(t, filepath.Join(folder, "follow.go"), "package main\n\nimport (\n\t\"flag\"\n\t\"fmt\"\n)\n\n"+
+		"func follow() {\n\tname := flag.String(\"name\", \"ann\", \"\")\n\tflag.Parse()\n\tfmt.Println(*name, \"follows\")\n}\n")
+	write(t, filepath.Join(folder, "again.go"), "package main\n\n// <again>\n")
+	for _, name := range []string{"a_test.go", "notes.txt", ".hidden.go", "_left.go"} {
+		write(t, filepath.Join(folder, name), "package main\n\n// unseen\n")
+	}
+	if err := os.Mkdir(filepath.Join(folder, "folder.go"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, server, page := serveLessons(t, root)
+	_, shown := get(t, server.URL+"/lesson/01-connect")
+	code := regexp.MustCompile(`<div id="code-01-connect-([^"]*)"><h2>01-connect/([^<]*)</h2>`)
+	check := func(where string) {
+		t.Helper()
+		var names []string
+		for _, found := range code.FindAllStringSubmatch(where, -1) {
+			if found[1] != found[2] {
+				t.Errorf("%s is at the place of %s", found[2], found[1])
+			}
+			names = append(names, found[1])
+		}
+		if !slices.Equal(names, []string{"main.go", "again.go", "follow.go"}) {
+			t.Errorf("the files are %v", names)
+		}
+		for words, count := range map[string]int{"&lt;again&gt;": 1, `<span class="ln">`: 18, "unseen": 0} {
+			if got := strings.Count(where, words); got != count {
+				t.Errorf("%q is there %d times, want %d:\n%s", words, got, count, where)
+			}
+		}
+	}
+	check(shown)
+	if !strings.Contains(shown, `name="name"`) {
+		t.Error("the flag of the second file is missing")
+	}
+	if status, text := post(t, server, "/lesson/01-connect/run?slot=1", "name=bob"); status != http.StatusAccepted {
+		t.Fatalf("status %d: %s", status, text)
+	}
+	shows(t, page, "terminal-1-output", ">bob follows<")
+	check(page.text("code-01-connect"))
+	if !strings.Contains(shown, `<div id="code-01-connect">`+page.text("code-01-connect")+"</div>") {
+		t.Error("the code that comes with a run is not that of the page")
+	}
+
+	write(t, filepath.Join(folder, "again.go"), "package main\n//"+strings.Repeat("a", sourceLimit))
+	if status, text := get(t, server.URL+"/lesson/01-connect"); status != 500 || !strings.Contains(text, "is larger than") {
+		t.Errorf("a file that is too large: status %d: %.200s", status, text)
+	}
+}
+
+// TestPictures asks for pictures of the text, as those who may only look do, too.
+func TestPictures(t *testing.T) {
+	root := workspace(t, "package main\n")
+	folder := filepath.Join(root, "docs", "pictures")
+	if err := os.MkdirAll(filepath.Join(folder, "folder.svg"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const picture = `<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`
+	write(t, filepath.Join(folder, "a-b_1.svg"), picture)
+	write(t, filepath.Join(folder, "large.svg"), strings.Repeat(" ", sourceLimit+1))
+	write(t, filepath.Join(folder, "notes.txt"), "secret")
+	write(t, filepath.Join(folder, ".svg"), "secret")
+	write(t, filepath.Join(root, "docs", "outside.svg"), "secret")
+	b, err := Start(t.Context(), Config{Etcd: &clientv3.Config{Endpoints: []string{"127.0.0.1:1"}, Logger: zap.NewNop()},
+		Root: root, Address: "127.0.0.1:0", Public: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for _, address := range []string{b.Address(), b.Public()} {
+		answer, err := http.Get("http://" + address + "/docs/pictures/a-b_1.svg")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil || answer.StatusCode != http.StatusOK || string(body) != picture {
+			t.Errorf("%s: %s, %v: %s", address, answer.Status, err, body)
+		}
+		for name, want := range map[string]string{
+			"Content-Type": "image/svg+xml", "X-Content-Type-Options": "nosniff",
+			"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox; " +
+				"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+		} {
+			if got := answer.Header.Values(name); len(got) != 1 || got[0] != want {
+				t.Errorf("%s: %s is %q, want %q", address, name, got, want)
+			}
+		}
+		for _, path := range []string{
+			"none.svg", "large.svg", "folder.svg", "notes.txt", ".svg", "a-b_1.svg/", "..%2foutside.svg", "../outside.svg",
+			"%2e%2e/outside.svg", "..%5coutside.svg", "a-b_1.svg%00", "x%2f..%2fa-b_1.svg", "",
+		} {
+			status, text := get(t, "http://"+address+"/docs/pictures/"+path)
+			if status != http.StatusNotFound || strings.Contains(text, "secret") || strings.Contains(text, root) {
+				t.Errorf("%s: status %d: %.100s", path, status, text)
+			}
+		}
+	}
 }
 
 // TestHostileOutput runs a lesson that prints what a terminal or a browser would

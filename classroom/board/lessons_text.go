@@ -59,8 +59,10 @@ func highlight(source []byte, numbered bool) (template.HTML, error) {
 // from its heading to the next of that level, and then the parts of other
 // sections that are called "Break" and have its number, which need three
 // members.
-func lessonText(readme []byte, name string) (template.HTML, error) {
-	markdown := goldmark.New(goldmark.WithExtensions(extension.Table))
+func lessonText(readme []byte, name string, files []sourceFile) (template.HTML, error) {
+	// The page's policy forbids the style that says by default how cells are aligned.
+	markdown := goldmark.New(goldmark.WithExtensions(extension.NewTable(
+		extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute))))
 	markdown.Renderer().AddOptions(
 		renderer.WithNodeRenderers(util.Prioritized(safeBlocks{}, 100)))
 	document := markdown.Parser().Parse(text.NewReader(readme))
@@ -87,7 +89,7 @@ func lessonText(readme []byte, name string) (template.HTML, error) {
 	for _, n := range drop {
 		document.RemoveChild(document, n)
 	}
-	if err := relink(document, readme, name); err != nil {
+	if err := relink(document, readme, name, files); err != nil {
 		return "", err
 	}
 	closeDetails(document, readme)
@@ -98,11 +100,13 @@ func lessonText(readme []byte, name string) (template.HTML, error) {
 	return template.HTML(page.String()), nil
 }
 
-// relink gives headings an ID, and lets links lead to what the board shows. A
-// link to anything else that is not on the web becomes plain text.
-func relink(document ast.Node, source []byte, name string) error {
+// relink gives headings an ID, and lets links and pictures lead to what the board
+// has. A link to anything else that is not on the web becomes plain text, and any
+// other picture what is written in its place.
+func relink(document ast.Node, source []byte, name string, files []sourceFile) error {
 	ids := make(map[string]bool)
 	var links []*ast.Link
+	var images []*ast.Image
 	err := ast.Walk(document, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		if !entering {
 			return ast.WalkContinue, nil
@@ -114,6 +118,8 @@ func relink(document ast.Node, source []byte, name string) error {
 			n.SetAttributeString("id", []byte(id))
 		case *ast.Link:
 			links = append(links, n)
+		case *ast.Image:
+			images = append(images, n)
 		}
 		return ast.WalkContinue, nil
 	})
@@ -123,22 +129,36 @@ func relink(document ast.Node, source []byte, name string) error {
 	for _, link := range links {
 		to := string(link.Destination)
 		section, isSection := strings.CutPrefix(to, "#")
+		path, isPath := strings.CutPrefix(to, name+"/")
 		switch {
-		case to == name+"/main.go":
-			link.Destination = []byte("#code-" + name)
+		case isPath && slices.ContainsFunc(files, func(f sourceFile) bool { return f.name == path }):
+			link.Destination = []byte("#" + codeID(name, path))
 		case isSection && ids["text-"+section]:
 			link.Destination = []byte("#text-" + section)
 		case strings.HasPrefix(to, "https://"):
 			link.SetAttributeString("target", []byte("_blank"))
 			link.SetAttributeString("rel", []byte("noreferrer"))
 		default:
-			for child := link.FirstChild(); child != nil; child = link.FirstChild() {
-				link.Parent().InsertBefore(link.Parent(), link, child)
-			}
-			link.Parent().RemoveChild(link.Parent(), link)
+			unwrap(link)
+		}
+	}
+	for _, image := range images {
+		to, isPicture := strings.CutPrefix(string(image.Destination), pictures)
+		if isPicture && pictureName.MatchString(to) {
+			image.Destination = []byte("/" + pictures + to)
+		} else {
+			unwrap(image)
 		}
 	}
 	return nil
+}
+
+// unwrap leaves what is in a node in its place.
+func unwrap(n ast.Node) {
+	for child := n.FirstChild(); child != nil; child = n.FirstChild() {
+		n.Parent().InsertBefore(n.Parent(), n, child)
+	}
+	n.Parent().RemoveChild(n.Parent(), n)
 }
 
 // plainText returns the text of a node without its markup.

@@ -201,9 +201,9 @@ type state struct {
 	order    []int64 // of leases, as they appeared
 	further  int     // leases that are alive and not in leases
 	attached map[int64]map[string]bool
-	unsure   map[int64]bool // leases of keys that were deleted: gone or not?
-	holders  []holder       // the latest last
-	refused  []refusal      // the latest last
+	unsure   map[int64]time.Time // leases whose keys were deleted then: gone or not?
+	holders  []holder            // the latest last
+	refused  []refusal           // the latest last
 	dirty    map[string]bool
 	wake     chan struct{} // tells that dirty has something
 }
@@ -221,7 +221,7 @@ func (s *state) clear() {
 	s.keys, s.sorted = map[string]*item{}, nil
 	s.history, s.lanes, s.order = nil, nil, nil
 	s.leases, s.attached = map[int64]*lease{}, map[int64]map[string]bool{}
-	s.unsure = map[int64]bool{}
+	s.unsure = map[int64]time.Time{}
 	s.holders, s.refused = nil, nil
 }
 
@@ -376,7 +376,7 @@ func (s *state) remove(kv *mvccpb.KeyValue, now time.Time) (asks bool) {
 	if made.lease == 0 {
 		return false
 	}
-	s.unsure[made.lease] = true
+	s.unsure[made.lease] = now
 	s.touch(panelLeases)
 	return true
 }
@@ -492,7 +492,7 @@ func (s *state) toAsk(begun int, alive []int64, limit int) []int64 {
 		switch {
 		case s.leases[id] == nil:
 			s.further++
-		case !s.unsure[id]:
+		case s.unsure[id].IsZero():
 			ids = append(ids, id)
 		}
 	}
@@ -504,7 +504,7 @@ func (s *state) toAsk(begun int, alive []int64, limit int) []int64 {
 }
 
 func (s *state) lastAsked(id int64) time.Time {
-	if l := s.leases[id]; l != nil && !s.unsure[id] {
+	if l := s.leases[id]; l != nil && s.unsure[id].IsZero() {
 		return l.early.Add(-time.Duration(l.granted) * time.Second)
 	}
 	return time.Time{}
@@ -531,7 +531,8 @@ func (s *state) answered(begun int, now time.Time, alive []int64, answers []answ
 			}
 			continue
 		}
-		if s.unsure[answer.id] {
+		// Asked for before the keys went, it tells nothing.
+		if since := s.unsure[answer.id]; !since.IsZero() && answer.asked.After(since) {
 			delete(s.unsure, answer.id)
 			for i := range s.history {
 				if s.history[i].lease == answer.id && s.history[i].kind == deleted {
