@@ -27,19 +27,19 @@ func run(ctx context.Context, client *clientv3.Client) error {
 	}
 
 	fmt.Println("The first put creates the key:")
-	if err := put(ctx, client, "hello"); err != nil {
+	if err := change(ctx, client, "hello"); err != nil {
 		return err
 	}
 	fmt.Println("The second replaces its value:")
-	if err := put(ctx, client, "world"); err != nil {
+	if err := change(ctx, client, "world"); err != nil {
 		return err
 	}
 	fmt.Println("The same value again is a change all the same:")
-	return put(ctx, client, "world")
+	return change(ctx, client, "world")
 }
 
-// put puts value and shows what it replaced and what etcd counted.
-func put(ctx context.Context, client *clientv3.Client, value string) error {
+// change puts value and shows what it replaced and what etcd counted.
+func change(ctx context.Context, client *clientv3.Client, value string) error {
 	put, err := client.Put(ctx, key, value, clientv3.WithPrevKV())
 	if err != nil {
 		return fmt.Errorf("put %s: %w", key, err)

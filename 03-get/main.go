@@ -39,61 +39,60 @@ func run(ctx context.Context, client *clientv3.Client) error {
 		return fmt.Errorf("put %s: %w", job1, err)
 	}
 
-	fmt.Println("One key:")
-	if err := show(ctx, client, job1); err != nil {
+	err := show(ctx, client, "One key", job1)
+	if err != nil {
 		return err
 	}
-	fmt.Println("A missing key is no error, its count is 0:")
-	if err := show(ctx, client, "/cron/jobs/get/job0"); err != nil {
+	// A key that is not there is no error.
+	err = show(ctx, client, "A missing key", "/cron/jobs/get/job0")
+	if err != nil {
 		return err
 	}
 
 	// A prefix is compared byte by byte, and knows no folders. Without the last
 	// slash it matches the neighbour as well.
-	fmt.Println("All keys with a prefix:")
-	err := show(ctx, client, "/cron/jobs/get/", clientv3.WithPrefix())
+	err = show(ctx, client, "A prefix", "/cron/jobs/get/",
+		clientv3.WithPrefix())
 	if err != nil {
 		return err
 	}
-	fmt.Println("The prefix without its last slash:")
-	err = show(ctx, client, "/cron/jobs/get", clientv3.WithPrefix())
+	err = show(ctx, client, "A prefix without its slash", "/cron/jobs/get",
+		clientv3.WithPrefix())
 	if err != nil {
 		return err
 	}
 
 	// Count is always that of all matches, however many come back.
-	fmt.Println("Count only:")
-	err = show(ctx, client, "/cron/jobs/get/",
+	err = show(ctx, client, "Count only", "/cron/jobs/get/",
 		clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil {
 		return err
 	}
-	fmt.Println("At most two:")
-	err = show(ctx, client, "/cron/jobs/get/",
+	err = show(ctx, client, "At most two", "/cron/jobs/get/",
 		clientv3.WithPrefix(), clientv3.WithLimit(2))
 	if err != nil {
 		return err
 	}
-	fmt.Println("The last changed first:")
-	err = show(ctx, client, "/cron/jobs/get/", clientv3.WithPrefix(),
+	err = show(ctx, client, "The last changed first", "/cron/jobs/get/",
+		clientv3.WithPrefix(),
 		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
 	if err != nil {
 		return err
 	}
 
 	// Every revision can be read until somebody compacts the history.
-	fmt.Printf("The past, at revision %d:\n", past)
-	return show(ctx, client, job1, clientv3.WithRev(past))
+	return show(ctx, client, fmt.Sprint("The past, at revision ", past), job1,
+		clientv3.WithRev(past))
 }
 
 // show gets key with the options and prints what came back.
-func show(ctx context.Context, client *clientv3.Client, key string,
+func show(ctx context.Context, client *clientv3.Client, title, key string,
 	options ...clientv3.OpOption) error {
 	get, err := client.Get(ctx, key, options...)
 	if err != nil {
 		return fmt.Errorf("get %s: %w", key, err)
 	}
-	fmt.Printf("  get %s: count %d, more %t\n", key, get.Count, get.More)
+	fmt.Printf("%s: count %d, more %t\n", title, get.Count, get.More)
 	for _, kv := range get.Kvs {
 		fmt.Printf("  %s @ %d -> %q\n", kv.Key, kv.ModRevision, kv.Value)
 	}

@@ -30,29 +30,28 @@ func run(ctx context.Context, client *clientv3.Client) error {
 		fmt.Printf("%s @ %d\n", dir+name, put.Header.Revision)
 	}
 
-	fmt.Println("One key: the answer counts it, and holds no more:")
-	if err := remove(ctx, client, dir+"job1"); err != nil {
-		return err
-	}
-	fmt.Println("With WithPrevKV the answer holds what was deleted:")
-	err := remove(ctx, client, dir+"job2", clientv3.WithPrevKV())
+	err := remove(ctx, client, "One key", dir+"job1")
 	if err != nil {
 		return err
 	}
-	fmt.Println("A key that is gone is no error, and no new revision:")
-	if err := remove(ctx, client, dir+"job2"); err != nil {
+	err = remove(ctx, client, "One key, WithPrevKV", dir+"job2",
+		clientv3.WithPrevKV())
+	if err != nil {
+		return err
+	}
+	err = remove(ctx, client, "The same key again", dir+"job2")
+	if err != nil {
 		return err
 	}
 
 	// The slash at the end keeps the neighbours safe: the prefix
 	// /cron/jobs/delete would match /cron/jobs/delete-me-not as well.
-	fmt.Println("A prefix: all its keys go in one revision:")
-	return remove(ctx, client, dir,
+	return remove(ctx, client, "A prefix", dir,
 		clientv3.WithPrefix(), clientv3.WithPrevKV())
 }
 
 // remove deletes key with the options and prints what the answer holds.
-func remove(ctx context.Context, client *clientv3.Client, key string,
+func remove(ctx context.Context, client *clientv3.Client, title, key string,
 	options ...clientv3.OpOption) error {
 	deleted, err := client.Delete(ctx, key, options...)
 	if err != nil {
@@ -60,8 +59,8 @@ func remove(ctx context.Context, client *clientv3.Client, key string,
 	}
 	// Deleted is the count. PrevKvs is empty unless WithPrevKV asked for it, so
 	// its length says nothing about what was deleted.
-	fmt.Printf("  delete %s: deleted %d, previous values %d, revision %d\n",
-		key, deleted.Deleted, len(deleted.PrevKvs), deleted.Header.Revision)
+	fmt.Printf("%s: deleted %d, previous values %d, revision %d\n", title,
+		deleted.Deleted, len(deleted.PrevKvs), deleted.Header.Revision)
 	for _, kv := range deleted.PrevKvs {
 		fmt.Printf("  %s @ %d was %q\n", kv.Key, kv.ModRevision, kv.Value)
 	}

@@ -1,4 +1,4 @@
-// Lesson 07: operations as values: one by one, or several in a transaction.
+// Lesson 07: operations as values, transactions, and the optimistic update.
 //
 //	go run ./07-op
 package main
@@ -8,16 +8,13 @@ import (
 	"fmt"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/shared"
 )
 
-const (
-	job1 = "/cron/jobs/op/job1"
-	job2 = "/cron/jobs/op/job2"
-)
+const job1 = "/cron/jobs/op/job1"
+const hosts = "/cron/jobs/op/hosts"
 
 func main() { shared.Main(run) }
 
@@ -26,60 +23,81 @@ func run(ctx context.Context, client *clientv3.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 
-	for _, key := range []string{job1, job2} {
-		if _, err := client.Delete(ctx, key); err != nil {
-			return fmt.Errorf("delete %s: %w", key, err)
-		}
-	}
-
 	// An Op says what to do; nothing happens until Do sends it.
 	fmt.Println("One by one, each change is a revision:")
-	ops := []clientv3.Op{
+	for _, op := range []clientv3.Op{
 		clientv3.OpPut(job1, "hello"),
 		clientv3.OpGet(job1),
 		clientv3.OpDelete(job1),
-		clientv3.OpGet(job1),
-	}
-	for _, op := range ops {
+	} {
 		answer, err := client.Do(ctx, op)
 		if err != nil {
 			return fmt.Errorf("do an operation on %s: %w", op.KeyBytes(), err)
 		}
 		// Just the response that fits the operation is there.
 		switch {
-		case answer.Put() != nil:
+		case op.IsPut():
 			fmt.Println("  put    @", answer.Put().Header.Revision)
-		case answer.Get() != nil:
-			fmt.Printf("  get    @ %d, count %d\n",
-				answer.Get().Header.Revision, answer.Get().Count)
-		case answer.Del() != nil:
-			fmt.Printf("  delete @ %d, deleted %d\n",
-				answer.Del().Header.Revision, answer.Del().Deleted)
+		case op.IsGet():
+			fmt.Println("  get    @", answer.Get().Header.Revision)
+		case op.IsDelete():
+			fmt.Println("  delete @", answer.Del().Header.Revision)
 		}
 	}
 
-	// A transaction with no condition always takes its first branch. A key may
-	// be changed only once in it.
+	// A transaction without If always does what Then says. A key may be changed
+	// only once in it.
 	fmt.Println("In one transaction, all changes are one revision:")
-	answer, err := client.Do(ctx, clientv3.OpTxn(nil, []clientv3.Op{
-		clientv3.OpPut(job1, "hello"),
-		clientv3.OpPut(job2, "world"),
-		clientv3.OpGet("/cron/jobs/op/", clientv3.WithPrefix()),
-	}, nil))
+	txn, err := client.Txn(ctx).Then(clientv3.OpPut(job1, "run daily"),
+		clientv3.OpPut(hosts, "host1"), clientv3.OpGet(hosts)).Commit()
 	if err != nil {
-		return fmt.Errorf("put %s and %s together: %w", job1, job2, err)
+		return fmt.Errorf("put %s and %s together: %w", job1, hosts, err)
 	}
-	fmt.Println("  transaction @", answer.Txn().Header.Revision)
-	for _, response := range answer.Txn().Responses {
-		switch response := response.Response.(type) {
-		case *pb.ResponseOp_ResponsePut:
-			fmt.Println("  put")
-		case *pb.ResponseOp_ResponseRange:
-			for _, kv := range response.ResponseRange.Kvs {
-				fmt.Printf("  get %s @ %d -> %q\n",
-					kv.Key, kv.ModRevision, kv.Value)
+	put := txn.Responses[1].GetResponsePut()
+	fmt.Printf("  put %s @ %d\n", hosts, put.Header.Revision)
+	for _, kv := range txn.Responses[2].GetResponseRange().Kvs {
+		fmt.Printf("  get %s @ %d -> %q\n", kv.Key, kv.ModRevision, kv.Value)
+	}
+
+	fmt.Println("Change what was read, if it is still the same:")
+	return addHost(ctx, client)
+}
+
+// addHost adds a name to a list that others change as well. It writes only if
+// nobody has written since it read the list. Otherwise it begins again.
+func addHost(ctx context.Context, client *clientv3.Client) error {
+	disturbed := false
+	for {
+		get, err := client.Get(ctx, hosts)
+		if err != nil {
+			return fmt.Errorf("get %s: %w", hosts, err)
+		}
+		// A key that is not there has the mod revision 0.
+		list, revision := "", int64(0)
+		for _, kv := range get.Kvs {
+			list, revision = string(kv.Value), kv.ModRevision
+		}
+		fmt.Printf("  read  %q @ %d\n", list, revision)
+
+		// Another writer comes between the read and the write, once.
+		if !disturbed {
+			disturbed = true
+			if _, err := client.Put(ctx, hosts, list+" host2"); err != nil {
+				return fmt.Errorf("put %s as another writer: %w", hosts, err)
 			}
 		}
+
+		txn, err := client.Txn(ctx).
+			If(clientv3.Compare(clientv3.ModRevision(hosts), "=", revision)).
+			Then(clientv3.OpPut(hosts, list+" host3")).
+			Commit()
+		if err != nil {
+			return fmt.Errorf("put %s: %w", hosts, err)
+		}
+		if txn.Succeeded {
+			fmt.Printf("  wrote %q @ %d\n", list+" host3", txn.Header.Revision)
+			return nil
+		}
+		fmt.Printf("  refused: it is no longer @ %d\n", revision)
 	}
-	return nil
 }

@@ -36,9 +36,10 @@ func Config() (*clientv3.Config, error) {
 		endpoints[i] = strings.TrimSpace(endpoints[i])
 	}
 	spec := &clientv3.ConfigSpec{
-		Endpoints:        endpoints,
-		DialTimeout:      timeout,
-		KeepAliveTime:    2 * time.Second,
+		Endpoints:   endpoints,
+		DialTimeout: timeout,
+		// They find a member that hangs. gRPC takes less than 10 s for 10 s.
+		KeepAliveTime:    10 * time.Second,
 		KeepAliveTimeout: 6 * time.Second,
 		Secure: &clientv3.SecureConfig{
 			Cacert:             env("CACERT", ""),

@@ -16,8 +16,7 @@ import (
 // ETCDCTL_DIAL_TIMEOUT it returns an error that says which endpoint failed,
 // why, and what to do. One living endpoint among dead ones is enough.
 //
-// ETCD_NAMESPACE, when set, is put before every key that the client reads,
-// writes, watches or attaches to a lease. The caller closes the client.
+// Its keys are those of ETCD_NAMESPACE (see Namespace). The caller closes it.
 func Connect(ctx context.Context) (*clientv3.Client, error) {
 	config, err := Config()
 	if err != nil {
@@ -42,12 +41,20 @@ func Connect(ctx context.Context) (*clientv3.Client, error) {
 		}
 		return nil, explain(config.Endpoints, err)
 	}
-	if prefix := os.Getenv("ETCD_NAMESPACE"); prefix != "" {
-		client.KV = namespace.NewKV(client.KV, prefix)
-		client.Watcher = namespace.NewWatcher(client.Watcher, prefix)
-		client.Lease = namespace.NewLease(client.Lease, prefix)
-	}
+	Namespace(client)
 	return client, nil
+}
+
+// Namespace puts the value of ETCD_NAMESPACE, when it is set, before every key
+// that the client reads, writes, watches or attaches to a lease.
+func Namespace(client *clientv3.Client) {
+	prefix := os.Getenv("ETCD_NAMESPACE")
+	if prefix == "" {
+		return
+	}
+	client.KV = namespace.NewKV(client.KV, prefix)
+	client.Watcher = namespace.NewWatcher(client.Watcher, prefix)
+	client.Lease = namespace.NewLease(client.Lease, prefix)
 }
 
 // Check asks every endpoint of config for its status, all at the same time,

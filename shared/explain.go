@@ -16,6 +16,8 @@ const elsewhere = "set ETCDCTL_ENDPOINTS to an etcd, or start one: go run ./clas
 var signs = []struct{ pattern, cause, next string }{
 	{"refused", "nothing listens there (connection refused)",
 		"start one with go run ./classroom, or docker compose up -d"},
+	{"(invalid|unknown) port", "the port is no number from 1 to 65535", elsewhere},
+	{"no such file", "there is no such socket file", elsewhere},
 	{"no such host|dial tcp: lookup", "the host name is unknown", elsewhere},
 	{"missing port", "the port is missing", elsewhere},
 	{"missing address", "the address is empty", elsewhere},
@@ -58,7 +60,7 @@ func explain(endpoints []string, err error) error {
 // there at its beginning.
 var hints = []struct{ pattern, next string }{
 	{"deadline exceeded|request timed out|code = Unavailable|leader changed",
-		"etcd stopped answering; a write may have happened all the same"},
+		"etcd does not answer; a write may have happened all the same"},
 	{"no leader", "start the members that are down; a majority must run"},
 	{"space exceeded", "compact the history, defragment, disarm the alarm"},
 	{"user name is empty|authentication failed",

@@ -64,6 +64,40 @@ func TestLostLockEndsTheWork(t *testing.T) {
 	}
 }
 
+// TestWaiterSaysWhyItEnds has two wait for a lock: one that loses its lease
+// meanwhile, because it is paused, and one that is interrupted.
+func TestWaiterSaysWhyItEnds(t *testing.T) {
+	parallel(t)
+	endpoint := startEtcd(t, cluster.Config{}).Endpoints()[0]
+	client := connect(t, endpoint)
+	ann := start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "1m")
+	ann.await(t, "ann has the lock")
+	ben := start(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-ttl", "1", "-wait")
+	ben.await(t, "ben waits: ann has it")
+	if err := ben.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, leaseLimit, "the lease of the one that is paused ends", func() bool {
+		leases, err := client.Leases(soon(t))
+		return err == nil && len(leases.Leases) == 1
+	})
+	if err := ben.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if got := ben.wait(t); got.status != 1 || !strings.Contains(got.stderr, "the lease is lost") {
+		t.Errorf("the paused one: status %d\n%s%s", got.status, got.stdout, got.stderr)
+	}
+	cat := start(t, endpoint, nil, "08-txn-lock", "-name", "cat", "-wait")
+	cat.await(t, "cat waits: ann has it")
+	interrupt(t, cat)
+	if got := cat.wait(t); got.status != 1 || !strings.Contains(got.stderr, "interrupted: lock "+lockKey) {
+		t.Errorf("the interrupted one: status %d\n%s%s", got.status, got.stdout, got.stderr)
+	}
+	interrupt(t, ann)
+	ann.wait(t)
+	noLeases(t, client)
+}
+
 // TestStaleToken calls the lesson's own functions with a token that is stale.
 func TestStaleToken(t *testing.T) {
 	parallel(t)
@@ -112,7 +146,7 @@ func TestPausedHolderIsRefused(t *testing.T) {
 // TestWatchSurvivesCompaction compacts what the watch has not seen yet, while
 // etcd is restarted and the lesson paused.
 func TestWatchSurvivesCompaction(t *testing.T) {
-	parallel(t)
+	leave := parallel(t)
 	etcd := startEtcd(t, cluster.Config{})
 	endpoint := etcd.Endpoints()[0]
 	lesson := start(t, endpoint, nil, "06-watch", "-for", "15s")
@@ -137,11 +171,12 @@ func TestWatchSurvivesCompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	lesson.await(t, "the history was compacted")
-	lesson.await(t, "1 keys under")
+	lesson.await(t, "1 keys")
 	if _, err := client.Put(soon(t), "/cron/jobs/watch/mine", "seen"); err != nil {
 		t.Fatal(err)
 	}
 	lesson.await(t, `-> "seen"`)
+	leave()
 	if got := lesson.wait(t); got.status != 0 || got.stderr != "" {
 		t.Errorf("status %d\n%s%s", got.status, got.stdout, got.stderr)
 	}

@@ -95,6 +95,12 @@ func TestConnect(t *testing.T) {
 			"", "", bound},
 		{"no leader", minority, nil, "has no leader", "majority", bound},
 		{"no port", "127.0.0.1", nil, "the port is missing", "ETCDCTL_ENDPOINTS", atOnce},
+		{"port too large", "127.0.0.1:99999", nil,
+			"the port is no number from 1 to 65535", "ETCDCTL_ENDPOINTS", atOnce},
+		{"port that is a word", "127.0.0.1:etcd", nil,
+			"the port is no number from 1 to 65535", "ETCDCTL_ENDPOINTS", bound},
+		{"no socket", "unix:///no/such/socket", nil,
+			"there is no such socket file", "ETCDCTL_ENDPOINTS", atOnce},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := inTime(t, c.within, c.endpoint, c.env, "02-put")
@@ -163,15 +169,19 @@ func TestNamespace(t *testing.T) {
 	parallel(t)
 	etcd := startEtcd(t, cluster.Config{})
 	client := connect(t, etcd.Endpoints()...)
-	for _, namespace := range []string{"ann/", "ben/"} {
-		for _, lesson := range lessons {
-			got := run(t, etcd.Endpoints()[0], []string{"ETCD_NAMESPACE=" + namespace},
+	for _, lesson := range lessons {
+		both := map[string]*running{}
+		for _, namespace := range []string{"ann/", "ben/"} {
+			both[namespace] = start(t, etcd.Endpoints()[0], []string{"ETCD_NAMESPACE=" + namespace},
 				lesson, quick[lesson]...)
+		}
+		for namespace, p := range both {
+			got := p.wait(t)
 			if got.status != 0 {
 				t.Fatalf("%s in %s: %s", lesson, namespace, got.stderr)
 			}
-			if lesson == "06-watch" && !strings.Contains(got.stdout, "DELETE") {
-				t.Errorf("the watch sees nothing in its namespace:\n%s", got.stdout)
+			if lesson == "06-watch" && strings.Count(got.stdout, "DELETE") != 1 {
+				t.Errorf("the watch does not see its namespace, or more:\n%s", got.stdout)
 			}
 			if strings.Contains(got.stdout, namespace) {
 				t.Errorf("%s sees its namespace:\n%s", lesson, got.stdout)

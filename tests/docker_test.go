@@ -20,7 +20,7 @@ import (
 func TestCompose(t *testing.T) {
 	if !*long {
 		t.Skip("README.md's commands bring up both shapes; " +
-			"run the tour in them with: go test ./tests -long -timeout 1h")
+			"run the tour in them with: go test -count=1 ./tests -long -timeout 1h")
 	}
 	t.Parallel()
 	commands, why := composeCommands()

@@ -17,8 +17,8 @@ import (
 
 // quick are the flags that shorten the waits of the lessons that have some.
 var quick = map[string][]string{
-	"05-lease":    {"-ttl", "1"},
-	"06-watch":    {"-for", "4s"},
+	"05-lease":    {"-ttl", "2"},
+	"06-watch":    {"-for", "6s"},
 	"08-txn-lock": {"-work", "500ms", "-ttl", "1"},
 }
 
@@ -108,7 +108,7 @@ func TestLessonLeavesNoGoroutine(t *testing.T) {
 	for _, lesson := range lessons {
 		t.Run(lesson, func(t *testing.T) {
 			parallel(t)
-			binary := overlaid(t, lesson, "goroutines_test.go")
+			binary := overlaid(t, lesson)
 			etcd := startEtcd(t, cluster.Config{})
 			for _, how := range []string{"to the end", "interrupted"} {
 				args := append([]string{"-test.v", "-test.timeout", "1m", "-test.run", "Goroutines"}, quick[lesson]...)
@@ -124,38 +124,59 @@ func TestLessonLeavesNoGoroutine(t *testing.T) {
 	}
 }
 
-// overlaid builds the test binary of a lesson with files of testdata laid over
-// its folder, and returns its path.
-func overlaid(t testing.TB, lesson string, names ...string) string {
+// overlays are the files of testdata that are laid over a lesson's folder, beside
+// goroutines_test.go, which is laid over all.
+var overlays = map[string][]string{
+	"06-watch":    {"follow_test.go"},
+	"08-txn-lock": {"08-txn-lock_test.go", "contend_test.go"},
+}
+
+// binaries builds each lesson's test binary when it is first asked for.
+var binaries = func() map[string]func() (string, error) {
+	build := map[string]func() (string, error){}
+	for _, lesson := range lessons {
+		build[lesson] = sync.OnceValues(func() (string, error) { return buildOverlaid(lesson) })
+	}
+	return build
+}()
+
+// overlaid returns the path of a lesson's test binary, which has all files of
+// testdata that fit the lesson laid over its folder.
+func overlaid(t testing.TB, lesson string) string {
 	t.Helper()
-	folder, err := filepath.Abs(filepath.Join(root, lesson))
+	binary, err := binaries[lesson]()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return binary
+}
+
+func buildOverlaid(lesson string) (string, error) {
+	// The go command takes an overlay by absolute paths alone.
+	folder, err := filepath.Abs(filepath.Join(root, lesson))
+	if err != nil {
+		return "", err
+	}
+	testdata, err := filepath.Abs("testdata")
+	if err != nil {
+		return "", err
+	}
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
-	for _, name := range append(names, lesson+"_test.go") {
-		file, err := filepath.Abs(filepath.Join("testdata", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := os.Stat(file); err == nil {
-			overlay.Replace[filepath.Join(folder, name)] = file
-		}
+	for _, name := range append(overlays[lesson], "goroutines_test.go") {
+		overlay.Replace[filepath.Join(folder, name)] = filepath.Join(testdata, name)
 	}
 	list, err := json.Marshal(overlay)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	dir := t.TempDir()
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, list, 0o600); err != nil {
-		t.Fatal(err)
+	binary := filepath.Join(built, lesson+".test")
+	if err := os.WriteFile(binary+".json", list, 0o600); err != nil {
+		return "", err
 	}
-	binary := filepath.Join(dir, lesson+".test")
-	build := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-overlay", file, "-o", binary, ".")
+	build := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-overlay", binary+".json", "-o", binary, ".")
 	build.Dir = folder
 	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", lesson, err, output)
+		return "", fmt.Errorf("build %s: %w\n%s", lesson, err, output)
 	}
-	return binary
+	return binary, nil
 }

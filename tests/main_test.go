@@ -33,14 +33,20 @@ var lessons = []string{
 	"05-lease", "06-watch", "07-op", "08-txn-lock",
 }
 
+// built is a folder for what the tests build, which goes with this process.
+var built string
+
 func TestMain(m *testing.M) {
 	cluster.Main()
 	flag.Parse()
 	flag.Set("test.parallel", "1000") // See parallel.
-	code := m.Run()
-	if programs.dir != "" {
-		os.RemoveAll(programs.dir)
+	var err error
+	if built, err = os.MkdirTemp("", "built-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	os.RemoveAll(built)
 	if standIn != "" {
 		exec.Command("docker", "image", "rm", "--force", standIn).Run()
 	}
@@ -51,13 +57,17 @@ func TestMain(m *testing.M) {
 var slots = make(chan struct{}, 4)
 
 // parallel has a test run beside others, when a slot is free. t.Parallel alone is
-// for tests of which only the parallel subtests need one, and for TestREADME,
-// which must not wait for one: it takes longest, and follows the page in real time.
-func parallel(t *testing.T) {
+// for tests of which only the parallel subtests need one, for TestTour, which waits
+// for its lessons, and for TestPages, which must not wait for a slot: it follows the
+// pages in real time. A test that from some point on only waits calls leave there,
+// and gives its slot to another.
+func parallel(t *testing.T) (leave func()) {
 	t.Helper()
 	t.Parallel()
 	slots <- struct{}{}
-	t.Cleanup(func() { <-slots })
+	leave = sync.OnceFunc(func() { <-slots })
+	t.Cleanup(leave)
+	return leave
 }
 
 // startEtcd starts members for one test and ends them with it.
@@ -98,40 +108,31 @@ func soon(t testing.TB) context.Context {
 	return ctx
 }
 
-var programs struct {
-	once sync.Once
-	dir  string
-	err  error
-}
+// programs builds all lessons and the classroom, together.
+var programs = sync.OnceValue(func() error {
+	// Linking takes half the time without what debuggers read.
+	args := []string{"build", "-ldflags=-s -w", "-o", built + string(filepath.Separator)}
+	for _, name := range append(lessons, "classroom") {
+		args = append(args, "./"+name)
+	}
+	build := exec.Command("go", args...)
+	build.Dir = root
+	if output, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the lessons: %w\n%s", err, output)
+	}
+	return nil
+})
 
-// program returns the path of a built lesson, or of the classroom. All are
-// built together, once.
+// program returns the path of a built lesson, or of the classroom.
 func program(t testing.TB, name string) string {
 	t.Helper()
-	programs.once.Do(func() {
-		programs.dir, programs.err = os.MkdirTemp("", "lessons-")
-		if programs.err != nil {
-			return
-		}
-		// Linking takes half the time without what debuggers read.
-		args := []string{"build", "-ldflags=-s -w",
-			"-o", programs.dir + string(filepath.Separator)}
-		for _, name := range append(lessons, "classroom") {
-			args = append(args, "./"+name)
-		}
-		build := exec.Command("go", args...)
-		build.Dir = root
-		if output, err := build.CombinedOutput(); err != nil {
-			programs.err = fmt.Errorf("build the lessons: %w\n%s", err, output)
-		}
-	})
-	if programs.err != nil {
-		t.Fatal(programs.err)
+	if err := programs(); err != nil {
+		t.Fatal(err)
 	}
 	if runtime.GOOS == "windows" {
 		name += ".exe"
 	}
-	return filepath.Join(programs.dir, name)
+	return filepath.Join(built, name)
 }
 
 // plainEnv is the environment without what points programs at some etcd, plus

@@ -26,8 +26,9 @@ const (
 	// lateLimit is how long after its TTL a lease's key must be gone. A new
 	// leader adds an election timeout (1 s) to the TTL that it restarts, and
 	// looks for expired leases every 500 ms. When a revocation fails, it tries
-	// again after 3 s. The rest is for a busy machine.
-	lateLimit = time.Second + 500*time.Millisecond + 3*time.Second + 3*time.Second
+	// again after the 7 s that a request may take: see ExpiredLeasesRetryInterval
+	// in etcd's server.go. The rest is for a busy machine.
+	lateLimit = time.Second + 500*time.Millisecond + 7*time.Second + 3*time.Second
 
 	// answerLimit is when a member gives up a renewal that it cannot answer.
 	answerLimit = 7 * time.Second

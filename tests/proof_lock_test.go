@@ -214,7 +214,7 @@ func contend(t *testing.T, rules rules) *contest {
 	var watching sync.WaitGroup
 	watching.Go(func() { run.events = a.watch(ctx, history) })
 
-	binary := overlaid(t, "08-txn-lock", "contend_test.go")
+	binary := overlaid(t, "08-txn-lock")
 	var ends []io.Closer
 	for p := range processes {
 		ends = append(ends, a.launch(p, binary, history.file.Name(), rules.flag, time.Duration(1+2*p)*rules.work))

@@ -34,7 +34,6 @@ const (
 type watched struct {
 	Present  bool // it is the present, and not a response of the watch
 	Progress bool // it is a response that tells nothing but a revision
-	Error    string
 	Revision int64
 	Changes  []modification
 }
@@ -85,8 +84,6 @@ func judgeWatch(all truth, entries []watched) (violations []string) {
 	)
 	for i, w := range entries {
 		switch {
-		case w.Error != "":
-			continue
 		case w.Present:
 			keys, last, promised, seen = all.at(w.Revision), w.Revision, w.Revision, map[string]bool{}
 			told := map[string]modification{}
@@ -230,9 +227,9 @@ const followers = 3
 // everything and against the writers' log.
 func TestWatchProof(t *testing.T) {
 	parallel(t)
-	events, rounds := int64(2000), 4
+	events, rounds := int64(2000), 5
 	if *long {
-		events, rounds = 25_000, 24
+		events, rounds = 25_000, 25
 	}
 	p := &watchProof{T: t, random: random(t), etcd: startEtcd(t, cluster.Config{Members: 3})}
 	p.client = connect(t, p.etcd.Endpoints()...)
@@ -242,7 +239,7 @@ func TestWatchProof(t *testing.T) {
 	var watching sync.WaitGroup
 	reference := newRecord(t)
 	watching.Go(func() { p.watch(ctx, reference) })
-	binary := overlaid(t, "06-watch", "follow_test.go")
+	binary := overlaid(t, "06-watch")
 	for range followers {
 		p.launch(binary)
 	}
@@ -259,7 +256,7 @@ func TestWatchProof(t *testing.T) {
 		due := events * int64(i+1) / int64(rounds+1)
 		eventually(t, 2*time.Minute, "the writers go on", func() bool { return p.under.Load() >= due })
 		// Each fault comes before any comes again.
-		switch name := []string{"compactions", "killed leaders", "cut connections", "restarted members"}[i%4]; name {
+		switch name := []string{"compactions", "killed leaders", "cut connections", "restarted members", "lost majorities"}[i%5]; name {
 		case "compactions":
 			p.compact(faults[name] % followers)
 			faults[name]++
@@ -280,6 +277,9 @@ func TestWatchProof(t *testing.T) {
 				t.Fatal(err)
 			}
 			faults[name]++
+		case "lost majorities":
+			p.loseMajority()
+			faults[name]++
 		}
 	}
 	eventually(t, 2*time.Minute, "the writers are done", func() bool { return p.under.Load() >= events })
@@ -297,24 +297,22 @@ func TestWatchProof(t *testing.T) {
 	}
 	for i, f := range p.followers {
 		entries := f.wait(t)
-		presents, errors, progress, told := 0, 0, 0, 0
+		presents, progress, told := 0, 0, 0
 		for _, w := range entries {
 			switch {
 			case w.Present:
 				presents++
-			case w.Error != "":
-				errors++
 			case w.Progress:
 				progress++
 			default:
 				told += len(w.Changes)
 			}
 		}
-		t.Logf("follower %d was told of %d changes and %d times of the present, %d progress notifications, %d errors",
-			i, told, presents, progress, errors)
-		if presents > 1+f.compactions+errors {
-			t.Errorf("follower %d got the present %d times, after %d compactions and %d errors: it does not resume",
-				i, presents, f.compactions, errors)
+		t.Logf("follower %d was told of %d changes and %d times of the present, %d progress notifications; it saw no leader %d times",
+			i, told, presents, progress, f.leaderless())
+		if presents > 1+f.compactions {
+			t.Errorf("follower %d got the present %d times, after %d compactions: it does not resume",
+				i, presents, f.compactions)
 		}
 		if f.compactions > 0 && presents == 1 {
 			t.Errorf("follower %d did not notice its %d compactions", i, f.compactions)
@@ -479,6 +477,41 @@ func (p *watchProof) compact(i int) {
 	f.compactions++
 }
 
+// loseMajority leaves one member alone until each follower says that it has no
+// leader.
+func (p *watchProof) loseMajority() {
+	said := map[*follower]int{}
+	for _, f := range p.followers {
+		said[f] = f.leaderless()
+	}
+	var killed []*cluster.Member
+	alone := p.random.IntN(len(p.etcd.Members))
+	for i, m := range p.etcd.Members {
+		if i == alone {
+			continue
+		}
+		if err := m.Kill(); err != nil {
+			p.Fatal(err)
+		}
+		killed = append(killed, m)
+	}
+	for i, f := range p.followers {
+		eventually(p, time.Minute, fmt.Sprintf("follower %d sees no leader", i), func() bool {
+			return f.leaderless() > said[f]
+		})
+	}
+	for _, m := range killed {
+		if err := m.Start(soon(p)); err != nil {
+			p.Fatal(err)
+		}
+	}
+}
+
+// leaderless returns how often the follower has said that there is no leader.
+func (f *follower) leaderless() int {
+	return strings.Count(fmt.Sprint(f.cmd.Stdout), "no leader")
+}
+
 // TestWatchChecker gives the checks histories with one fault each.
 func TestWatchChecker(t *testing.T) {
 	put := func(key, value string, create, mod, version int64) modification {
@@ -505,7 +538,6 @@ func TestWatchChecker(t *testing.T) {
 		{"right", "", []watched{empty, told(a2), progress(2), told(b3, c3), told(a4), told(with(gone, "2"))}},
 		{"another order in a revision", "", []watched{empty, told(a2), told(c3, b3, with(a4, "1"), gone)}},
 		{"compacted", "", []watched{empty, told(a2), at3, told(a4), progress(5), told(gone)}},
-		{"an error", "", []watched{empty, told(a2), {Error: "no leader"}, at3, told(a4), told(gone)}},
 		{"a neighbour", "Filtered", []watched{at3, told(a4), told(beside), told(gone)}},
 		{"the wrong order", "Ordered", []watched{empty, told(a2), told(a4), told(b3, c3), told(gone)}},
 		{"twice", "Unique", []watched{at3, told(a4), told(a4), told(gone)}},

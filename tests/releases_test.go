@@ -25,7 +25,7 @@ var sizes = [...]int{1, 3}
 // all of them it must print the same.
 func TestReleases(t *testing.T) {
 	if !*long {
-		t.Skip("it builds other etcd servers; run it with: go test ./tests -long -timeout 1h")
+		t.Skip("it builds other etcd servers; run it with: go test -count=1 ./tests -long -timeout 1h")
 	}
 	// All tours build the lessons into the same folder. This one does, and fails
 	// at once; those that run side by side then find them built.

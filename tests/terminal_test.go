@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -133,9 +134,12 @@ func (t *terminal) untilQuiet(limit time.Duration) ([]string, error) {
 	}
 }
 
-// close ends the shell, and with it what runs in it, as closing a terminal's
-// window does.
+// close ends the shell. What still runs in it gets Ctrl-C and the time to end:
+// the next session may need its port.
 func (t *terminal) close() {
+	if _, err := t.file.WriteString(keys["^C"]); err == nil {
+		t.collect(-1, 15*time.Second)
+	}
 	ended := make(chan struct{})
 	go func() {
 		t.shell.Wait()
@@ -158,9 +162,11 @@ type player struct {
 	network   network
 	terminals map[string]*terminal
 
-	// watchers returns how many watchers etcd has. It is asked about commands
-	// that print nothing at first: they stand when etcd has one more.
+	// watchers returns how many watchers etcd has, and healthy whether it answers.
+	// They are asked about commands that print nothing at first: a watch stands
+	// when etcd has one more watcher, an etcd when it answers.
 	watchers func(context.Context) (int, error)
+	healthy  func(context.Context) bool
 
 	// update has the player take what is printed instead of comparing it.
 	update bool
@@ -172,18 +178,47 @@ func (p *player) close() {
 	}
 }
 
+// terminal returns the terminal of that name, which it opens the first time.
+func (p *player) terminal(name string) (t *terminal, err error) {
+	if t := p.terminals[name]; t != nil {
+		return t, nil
+	}
+	err = p.network(func() error {
+		t, err = openTerminal(p.dir, p.env)
+		return err
+	})
+	if err == nil {
+		p.terminals[name] = t
+	}
+	return t, err
+}
+
+// startEtcd starts the etcd of a session that does not start one by itself. A
+// learner has it running since the beginning of the page.
+func (p *player) startEtcd() error {
+	t, err := p.terminal("Terminal 1")
+	if err != nil {
+		return err
+	}
+	if err := t.send("go run ./classroom"); err != nil {
+		return err
+	}
+	var printed []string
+	for !slices.Contains(printed, "Ctrl-C stops it.") {
+		line, err := t.collect(1, stepLimit)
+		printed = append(printed, line...)
+		if err != nil {
+			return fmt.Errorf("go run ./classroom: %w\n%s", err, strings.Join(printed, "\n"))
+		}
+	}
+	return nil
+}
+
 // play runs the steps of one block and returns the first difference.
 func (p *player) play(ctx context.Context, b *block) error {
-	t := p.terminals[b.terminal]
-	if t == nil {
-		err := p.network(func() (err error) {
-			t, err = openTerminal(p.dir, p.env)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		p.terminals[b.terminal] = t
+	t, err := p.terminal(b.terminal)
+	if err != nil {
+		return err
 	}
 	for _, s := range b.steps {
 		if err := p.step(ctx, t, s); err != nil {
@@ -194,11 +229,16 @@ func (p *player) play(ctx context.Context, b *block) error {
 }
 
 func (p *player) step(ctx context.Context, t *terminal, s *step) (err error) {
-	before := 0
 	silent := s.goesOn && s.command != "" && len(s.want) == 0 && !p.update
-	if silent {
-		if before, err = p.watchers(ctx); err != nil {
+	stands := func() (bool, error) { return p.healthy(ctx), nil }
+	if silent && strings.Contains(s.command, " watch ") {
+		before, err := p.watchers(ctx)
+		if err != nil {
 			return err
+		}
+		stands = func() (bool, error) {
+			now, err := p.watchers(ctx)
+			return now > before, err
 		}
 	}
 	switch {
@@ -212,7 +252,7 @@ func (p *player) step(ctx context.Context, t *terminal, s *step) (err error) {
 	}
 	switch {
 	case silent:
-		return p.awaitWatcher(ctx, before)
+		return t.await(stands)
 	case s.goesOn && p.update && len(s.want) > 0:
 		// A program may take longer than quiet to start, beside others.
 		s.got, err = t.untilQuiet(stepLimit)
@@ -236,20 +276,21 @@ func (p *player) step(ctx context.Context, t *terminal, s *step) (err error) {
 	return errors.Join(compare(s.want, s.got), err)
 }
 
-func (p *player) awaitWatcher(ctx context.Context, before int) error {
-	ctx, cancel := context.WithTimeout(ctx, stepLimit)
-	defer cancel()
+// await returns when a command stands that prints nothing.
+func (t *terminal) await(stands func() (bool, error)) error {
+	deadline := time.After(stepLimit)
 	for {
-		now, err := p.watchers(ctx)
-		if err != nil {
+		if yes, err := stands(); yes || err != nil {
 			return err
 		}
-		if now > before {
-			return nil
-		}
 		select {
-		case <-ctx.Done():
-			return fmt.Errorf("etcd has no new watcher: %w", ctx.Err())
+		case line := <-t.lines:
+			if line == prompt {
+				return errors.New("the command has ended")
+			}
+			return fmt.Errorf("printed, but not shown: %q", line)
+		case <-deadline:
+			return errors.New("etcd does not notice that it runs")
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -3,6 +3,7 @@ package tests
 import (
 	"bytes"
 	"fmt"
+	"go/format"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,27 +24,42 @@ import (
 // that does not begin with a command shows what the command of the block before
 // it, in the same terminal, prints meanwhile. A paragraph "**Terminal 3**" right
 // above a block says where it is typed; without one it is Terminal 2. What
-// differs from run to run stands in angle brackets: see placeholders.
+// differs from run to run stands in angle brackets: see placeholders and many.
 // <!-- docker --> above a block says that it needs a Docker engine.
 //
-// A page falls into sessions, each with terminals and an etcd of its own: see
-// sessions.
+// A Go program, from its package clause on, is saved as main.go in the folder
+// that its terminal is in, the same as if it were typed there.
+//
+// A page falls into sections, one for each heading of level 2, and these into
+// sessions, each with terminals and an etcd of its own: see sessions.
 
 // page is a Markdown text with transcripts.
 type page struct {
-	source  []byte
-	blocks  []*block
-	outside []string // lines of sh blocks: commands that are not run here
-	snippet []string // go blocks
-	inline  []string // code spans
+	name     string // such as docs/PROOF.md
+	source   []byte
+	document ast.Node
+	headings []heading
+	blocks   []*block
+	outside  []string // lines of sh blocks: commands that are not run here
+	snippet  []string // go blocks
+	inline   []string // code spans
+}
+
+// heading is a heading of a page.
+type heading struct {
+	node   *ast.Heading
+	text   string
+	anchor string // what a link to it has after #
 }
 
 // block is one transcript of a page.
 type block struct {
-	section    string // the heading above it
+	section    string // the heading of level 2 above it, or else that of the page
+	heading    string // the heading above it
 	terminal   string
 	docker     bool
-	start, end int // its place in the source, in bytes
+	program    bool // it is a program to save, and no transcript
+	start, end int  // its place in the source, in bytes
 	steps      []*step
 }
 
@@ -73,36 +89,45 @@ var placeholders = map[string]string{
 	"0 or 1":        `[01]`,
 	"port":          `[0-9]+`,
 	"log":           `\{"level":.*\}`,
-	progress:        ``, // any number of lines
+}
+
+// many are the lines that stand for any number of lines, each with what is common
+// to these.
+var many = map[string]*regexp.Regexp{
+	"<what Compose reports>": regexp.MustCompile(``), // differs by version
+	"<what go reports>":      regexp.MustCompile(`^go: `),
+	"<what etcd logs>":       regexp.MustCompile(`^\{"level":`),
 }
 
 // keys are what can be typed while a command runs.
 var keys = map[string]string{"^C": "\x03", "^Z": "\x1a"}
-
-// progress stands for all that Compose reports, which differs by version.
-const progress = "what Compose reports"
 
 var (
 	bracketed = regexp.MustCompile(`<([^<>]+)>`)
 	countdown = regexp.MustCompile(`^[0-9]+( [0-9]+)*$`) // such as <2 1 0>
 	label     = regexp.MustCompile(`^Terminal [1-9]$`)
 	comment   = regexp.MustCompile(`(?s)^\s*<!--(.*?)-->\s*$`)
-	starter   = regexp.MustCompile(`^go run \./classroom($| -)`)
+	silent    = regexp.MustCompile(`[^\pL\pM\p{Nd}\p{Pc} -]`) // what an anchor leaves out
+	starter   = regexp.MustCompile(`^go run (\./classroom( -\S+( \S+)?)*$|go\.etcd\.io/etcd/server/v3($| ))`)
 )
 
 // parse reads a page. It returns an error for anything in it that would not be
 // run and compared.
 func parse(source []byte) (*page, error) {
 	p := &page{source: source}
-	document := goldmark.New().Parser().Parse(text.NewReader(source))
-	section := ""
-	err := ast.Walk(document, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+	p.document = goldmark.New().Parser().Parse(text.NewReader(source))
+	section, above := "", ""
+	err := ast.Walk(p.document, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		if !entering {
 			return ast.WalkContinue, nil
 		}
 		switch n := n.(type) {
 		case *ast.Heading:
-			section = plain(n, source)
+			above = plain(n, source)
+			if n.Level <= 2 {
+				section = above
+			}
+			p.headings = append(p.headings, heading{n, above, p.anchor(above)})
 		case *ast.CodeSpan:
 			p.inline = append(p.inline, plain(n, source))
 		case *ast.CodeBlock:
@@ -111,7 +136,7 @@ func parse(source []byte) (*page, error) {
 		case *ast.HTMLBlock:
 			return ast.WalkContinue, p.checkComment(n)
 		case *ast.FencedCodeBlock:
-			return ast.WalkContinue, p.add(n, section)
+			return ast.WalkContinue, p.add(n, section, above)
 		}
 		return ast.WalkContinue, nil
 	})
@@ -122,28 +147,36 @@ func parse(source []byte) (*page, error) {
 }
 
 // add takes up one fenced block.
-func (p *page) add(n *ast.FencedCodeBlock, section string) error {
+func (p *page) add(n *ast.FencedCodeBlock, section, heading string) error {
 	if n.Lines().Len() == 0 {
-		return fmt.Errorf("under %q: an empty block", section)
+		return fmt.Errorf("under %q: an empty block", heading)
 	}
 	first, last := n.Lines().At(0), n.Lines().At(n.Lines().Len()-1)
 	line := p.lineAt(first.Start)
 	content := string(p.source[first.Start:last.Stop])
+	program := false
 	switch language := string(n.Language(p.source)); language {
 	case "sh":
 		p.outside = append(p.outside, strings.Split(strings.TrimSpace(content), "\n")...)
 		return nil
 	case "go":
-		p.snippet = append(p.snippet, content)
-		return nil
+		if program = strings.HasPrefix(content, "package main\n"); !program {
+			p.snippet = append(p.snippet, content)
+			return nil
+		}
+		formatted, err := format.Source([]byte(content))
+		if err != nil || string(formatted) != content {
+			return fmt.Errorf("line %d: not as gofmt writes it (%v)", line, err)
+		}
 	case "console":
 	default:
 		return fmt.Errorf("line %d: a block marked %q is not run", line, language)
 	}
 	if n.Parent().Kind() != ast.KindDocument {
-		return fmt.Errorf("line %d: a console block inside a list or quotation", line)
+		return fmt.Errorf("line %d: a block inside a list or quotation", line)
 	}
-	b := &block{section: section, terminal: "Terminal 2", start: first.Start, end: last.Stop}
+	b := &block{section: section, heading: heading, terminal: "Terminal 2", program: program,
+		start: first.Start, end: last.Stop}
 	above := n.PreviousSibling()
 	if html, ok := above.(*ast.HTMLBlock); ok && comment.Match(raw(html, p.source)) {
 		b.docker = true // The only comment that checkComment lets pass.
@@ -159,12 +192,16 @@ func (p *page) add(n *ast.FencedCodeBlock, section string) error {
 			}
 		}
 	}
+	p.blocks = append(p.blocks, b)
+	if program {
+		b.steps = []*step{{line: line, command: "cat >main.go <<'EOF'\n" + content + "EOF"}}
+		return nil
+	}
 	for i, text := range strings.Split(strings.TrimSuffix(content, "\n"), "\n") {
 		if err := b.read(text, line+i); err != nil {
 			return err
 		}
 	}
-	p.blocks = append(p.blocks, b)
 	return nil
 }
 
@@ -189,7 +226,8 @@ func (b *block) read(text string, line int) error {
 		return nil
 	}
 	for _, found := range bracketed.FindAllStringSubmatch(text, -1) {
-		if _, known := placeholders[found[1]]; !known && !countdown.MatchString(found[1]) {
+		_, known := placeholders[found[1]]
+		if !known && !countdown.MatchString(found[1]) && many[text] == nil {
 			return fmt.Errorf("line %d: unknown placeholder %s", line, found[0])
 		}
 	}
@@ -197,13 +235,16 @@ func (b *block) read(text string, line int) error {
 	return nil
 }
 
-// sessions returns the blocks in groups that do not depend on each other. A
-// session begins where Docker does or ends, and where etcd is started.
-func (p *page) sessions() [][]*block {
-	var sessions [][]*block
+// session is a group of blocks that depends on no other.
+type session []*block
+
+// sessions returns the sessions of the page. One begins with a section, where
+// Docker begins or ends, and where etcd is started.
+func (p *page) sessions() []session {
+	var sessions []session
 	for i, b := range p.blocks {
-		if i == 0 || b.docker != p.blocks[i-1].docker ||
-			starter.MatchString(b.steps[0].command) {
+		if i == 0 || b.section != p.blocks[i-1].section ||
+			b.docker != p.blocks[i-1].docker || b.startsEtcd() {
 			sessions = append(sessions, nil)
 		}
 		last := &sessions[len(sessions)-1]
@@ -212,18 +253,49 @@ func (p *page) sessions() [][]*block {
 	return sessions
 }
 
+// name tells the session from the others of its page, or from most.
+func (s session) name() string {
+	name := s[0].section
+	if s[0].heading != name {
+		name += ", " + s[0].heading
+	}
+	if s[0].docker {
+		name += ", with Docker"
+	}
+	return name
+}
+
+// needsEtcd reports whether the page takes it that an etcd runs in Terminal 1
+// when the session begins.
+func (s session) needsEtcd() bool { return !s[0].docker && !s[0].startsEtcd() }
+
+func (b *block) startsEtcd() bool { return starter.MatchString(b.steps[0].command) }
+
 // connectSteps finds out which commands still run at the end of their step.
 func (p *page) connectSteps() error {
 	for _, session := range p.sessions() {
 		last := map[string]*step{}
+		etcd := &step{} // The command that started it is not on the page.
+		if session.needsEtcd() {
+			last["Terminal 1"] = etcd
+		}
 		for _, b := range session {
 			for _, s := range b.steps {
+				if s.command != "" && last[b.terminal] == etcd {
+					return fmt.Errorf("line %d: etcd runs in %s", s.line, b.terminal)
+				}
 				if s.command == "" {
-					if last[b.terminal] == nil {
+					running := last[b.terminal]
+					if running == nil {
 						return fmt.Errorf("line %d: nothing runs in %s", s.line, b.terminal)
 					}
-					last[b.terminal].goesOn = true
+					if slices.ContainsFunc(running.want, isMany) {
+						return fmt.Errorf("line %d: nobody knows which line is the last before this", s.line)
+					}
+					running.goesOn = true
 				}
+				// An etcd that the page does not stop ends with its terminal.
+				s.goesOn = starter.MatchString(s.command)
 				last[b.terminal] = s
 			}
 		}
@@ -231,12 +303,19 @@ func (p *page) connectSteps() error {
 	return nil
 }
 
-// check refuses blocks that expect nothing, and so could not fail.
+// check refuses blocks that expect nothing, and so could not fail. An etcd that is
+// started has to answer, and a program is run by what follows. It also refuses to
+// make folders that would stay: a session has a home folder of its own.
 func (p *page) check() error {
 	for _, session := range p.sessions() {
 		for i, b := range session {
+			for _, s := range b.steps {
+				if strings.HasPrefix(s.command, "mkdir ") && !strings.HasPrefix(s.command, "mkdir ~/") {
+					return fmt.Errorf("line %d: a folder that stays; make it in ~", s.line)
+				}
+			}
 			silent := !slices.ContainsFunc(b.steps, func(s *step) bool { return len(s.want) > 0 })
-			if silent && !printsLater(b, session[i+1:]) {
+			if silent && !b.program && !b.startsEtcd() && !printsLater(b, session[i+1:]) {
 				return fmt.Errorf("line %d: a block that expects nothing", b.steps[0].line)
 			}
 		}
@@ -246,7 +325,7 @@ func (p *page) check() error {
 
 // printsLater reports whether the last command of b runs on, and a later block
 // of its session shows what it prints.
-func printsLater(b *block, rest []*block) bool {
+func printsLater(b *block, rest session) bool {
 	for _, later := range rest {
 		if later.terminal == b.terminal {
 			first := later.steps[0]
@@ -254,6 +333,16 @@ func printsLater(b *block, rest []*block) bool {
 		}
 	}
 	return false
+}
+
+// anchor returns what GitHub makes of a heading for links to it.
+func (p *page) anchor(text string) string {
+	name := strings.ReplaceAll(strings.ToLower(silent.ReplaceAllString(text, "")), " ", "-")
+	anchor := name
+	for i := 1; slices.ContainsFunc(p.headings, func(h heading) bool { return h.anchor == anchor }); i++ {
+		anchor = fmt.Sprint(name, "-", i)
+	}
+	return anchor
 }
 
 // checkComment refuses comments that mean nothing to this test.
@@ -277,12 +366,24 @@ func (p *page) lineAt(offset int) int {
 	return 1 + bytes.Count(p.source[:offset], []byte("\n"))
 }
 
+// forget drops what a session printed, so that its part of the page stays as it is.
+func (s session) forget() {
+	for _, b := range s {
+		for _, step := range b.steps {
+			step.got = nil
+		}
+	}
+}
+
 // rewritten returns the page with what was really printed, where a line differs
 // from what the page shows.
 func (p *page) rewritten() []byte {
 	var out bytes.Buffer
 	offset := 0
 	for _, b := range p.blocks {
+		if b.program {
+			continue
+		}
 		out.Write(p.source[offset:b.start])
 		for _, s := range b.steps {
 			for _, line := range slices.Concat(s.typed, s.merged()) {
@@ -334,15 +435,30 @@ func hide(line string) string {
 // compare returns an error that names the first difference between the lines
 // that a transcript shows and those that were printed.
 func compare(want, got []string) error {
-	if i := slices.Index(want, "<"+progress+">"); i >= 0 {
-		rest := len(want) - i - 1
-		if len(got) < i+rest {
+	if i := slices.IndexFunc(want, isMany); i >= 0 {
+		end := len(got) - (len(want) - i - 1)
+		if end < i {
 			return fmt.Errorf("missing: %d lines were printed", len(got))
 		}
 		if err := compare(want[:i], got[:i]); err != nil {
 			return err
 		}
-		return compare(want[i+1:], got[len(got)-rest:])
+		for _, line := range got[i:end] {
+			if !many[want[i]].MatchString(line) {
+				return fmt.Errorf("shown:   %q\nprinted: %q", want[i], line)
+			}
+		}
+		return compare(want[i+1:], got[end:])
+	}
+	if i, count := countdownLines(want); count > 0 && len(got) > i && match(want[i], got[i]) {
+		if err := compare(want[:i], got[:i]); err != nil {
+			return err
+		}
+		end := i
+		for end < len(got) && end < i+count+2 && match(want[i], got[end]) {
+			end++
+		}
+		return compare(want[i+count:], got[end:])
 	}
 	for i, line := range got {
 		if i >= len(want) {
@@ -356,6 +472,31 @@ func compare(want, got []string) error {
 		return fmt.Errorf("shown, but not printed: %q", want[len(got)])
 	}
 	return nil
+}
+
+func isMany(line string) bool { return many[line] != nil }
+
+// countdownLines returns where lines follow each other that differ by nothing but
+// a number in angle brackets, and how many. When they are printed, a number may be
+// skipped, or come twice: there may be fewer, or two more.
+func countdownLines(want []string) (at, count int) {
+	same := func(line string) string {
+		return bracketed.ReplaceAllStringFunc(line, func(found string) string {
+			if countdown.MatchString(found[1 : len(found)-1]) {
+				return "<0>"
+			}
+			return found
+		})
+	}
+	for i := 1; i < len(want); i++ {
+		for i+count < len(want) && want[i+count] != want[i-1] && same(want[i+count]) == same(want[i-1]) {
+			count++
+		}
+		if count > 0 {
+			return i - 1, count + 1
+		}
+	}
+	return 0, 0
 }
 
 // match reports whether a line that was printed is the one that is shown.
@@ -374,12 +515,15 @@ func match(want, got string) bool {
 	return regexp.MustCompile("^" + pattern + regexp.QuoteMeta(rest) + "$").MatchString(got)
 }
 
-// plain returns the text of a node without its markup.
+// plain returns the text of a node, in one line and without its markup.
 func plain(n ast.Node, source []byte) string {
 	var text strings.Builder
 	ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		if leaf, ok := n.(*ast.Text); ok && entering {
-			text.Write(leaf.Value(source))
+			text.Write(bytes.ReplaceAll(leaf.Value(source), []byte("\n"), []byte(" ")))
+			if leaf.SoftLineBreak() {
+				text.WriteByte(' ')
+			}
 		}
 		return ast.WalkContinue, nil
 	})

@@ -1,8 +1,9 @@
 package tests
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,31 +73,88 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// TestLessonFiles checks what a learner finds in a lesson folder, and that it
-// fits a projector.
+// lessonFiles are the Go files of a lesson, each with the lines of code that it may
+// have: so many fit a projector in a few screens.
+func lessonFiles(lesson string) map[string]int {
+	switch lesson {
+	case "05-lease":
+		return map[string]int{"main.go": 90}
+	case "06-watch":
+		return map[string]int{"main.go": 80, "follow.go": 80}
+	case "08-txn-lock":
+		return map[string]int{"main.go": 80, "lock.go": 80}
+	default:
+		return map[string]int{"main.go": 80}
+	}
+}
+
+// TestLessonFiles checks what a learner finds in a lesson folder.
 func TestLessonFiles(t *testing.T) {
 	for _, lesson := range lessons {
-		files, err := os.ReadDir(filepath.Join(root, lesson))
-		if err != nil {
-			t.Fatal(err)
+		if err := checkFiles(filepath.Join(root, lesson), lessonFiles(lesson)); err != nil {
+			t.Errorf("%s:\n%v", lesson, err)
 		}
-		for _, file := range files {
-			switch file.Name() {
-			case "main.go", "go.mod", "go.sum":
-			default:
-				t.Errorf("%s holds %s", lesson, file.Name())
+	}
+}
+
+// checkFiles refuses a lesson's folder that holds something else than a module of
+// these Go files, or a file that is too long or too wide.
+func checkFiles(folder string, limits map[string]int) error {
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	for _, file := range files {
+		name := file.Name()
+		if name == "go.mod" || name == "go.sum" {
+			continue
+		}
+		limit, known := limits[name]
+		if !known {
+			refuse("%s does not belong there", name)
+			continue
+		}
+		source, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			return err
+		}
+		code := 0
+		for i, line := range strings.Split(string(source), "\n") {
+			if line := strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") {
+				code++
+			}
+			if wide := strings.ReplaceAll(line, "\t", "    "); len([]rune(wide)) > 80 {
+				refuse("%s:%d is wider than 80 columns", name, i+1)
 			}
 		}
-		source, err := os.ReadFile(filepath.Join(root, lesson, "main.go"))
-		if err != nil {
-			t.Fatal(err)
+		if code > limit {
+			refuse("%s has %d lines of code, and may have %d", name, code, limit)
 		}
-		for i, line := range bytes.Split(source, []byte("\n")) {
-			wide := strings.ReplaceAll(string(line), "\t", "    ")
-			if len([]rune(wide)) > 80 {
-				t.Errorf("%s/main.go:%d is wider than 80 columns", lesson, i+1)
-			}
-		}
+	}
+	return errors.Join(wrong...)
+}
+
+// TestLessonFilesCanFail has folders refused for one file each.
+func TestLessonFilesCanFail(t *testing.T) {
+	right := strings.Repeat("\tx // why\n\n\t// why\n", 80)
+	for _, c := range []struct{ name, file, content, err string }{
+		{"right", "main.go", right, ""},
+		{"a second file", "lock.go", right, ""},
+		{"80 columns", "main.go", "\t" + strings.Repeat("é", 76), ""},
+
+		{"another file", "notes.txt", "", "does not belong"},
+		{"a file of another lesson", "follow.go", right, "does not belong"},
+		{"81 columns", "lock.go", "\t" + strings.Repeat("x", 77), "lock.go:1 is wider"},
+		{"81 lines", "lock.go", right + "x", "81 lines of code"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			folder := t.TempDir()
+			writeFiles(t, folder, map[string]string{"go.mod": "", "go.sum": "", "main.go": right})
+			writeFiles(t, folder, map[string]string{c.file: c.content})
+			refused(t, checkFiles(folder, lessonFiles("08-txn-lock")), c.err)
+		})
 	}
 }
 

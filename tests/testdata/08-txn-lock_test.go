@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -64,57 +65,50 @@ func TestStaleToken(t *testing.T) {
 	defer client.Close()
 	var tokens []int64
 	for range 2 {
-		lease, err := client.Grant(t.Context(), 60)
+		job := lock{key: lockKey, owner: "somebody", ttl: 60}
+		_, token, release, err := job.acquire(t.Context(), client, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer release(t.Context(), client, lease.ID)
-		token, err := lock(t.Context(), client, lease.ID)
-		if err != nil || token == 0 {
-			t.Fatalf("lock: token %d, %v", token, err)
-		}
+		defer release()
 		tokens = append(tokens, token)
-		if len(tokens) == 1 {
-			if _, err := client.Revoke(t.Context(), lease.ID); err != nil {
-				t.Fatal(err)
-			}
+		if len(tokens) == 2 {
+			break
+		}
+		_, _, _, err = job.acquire(t.Context(), client, false)
+		held, ok := errors.AsType[heldError](err)
+		if !ok || string(held.key.Value) != "somebody" || held.key.CreateRevision != token {
+			t.Errorf("a lock that is held with token %d: %v", token, err)
+		}
+		get, err := client.Get(t.Context(), lockKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Revoke(t.Context(), clientv3.LeaseID(get.Kvs[0].Lease)); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if tokens[0] >= tokens[1] {
 		t.Errorf("the tokens do not grow: %v", tokens)
 	}
-	if err := finish(t.Context(), client, tokens[0]); err == nil {
+	if err := finish(t.Context(), client, tokens[0], "first", true); err == nil {
 		t.Error("a write with a stale token is accepted")
 	} else if !strings.Contains(err.Error(), "stale") {
 		t.Errorf("the error is %v", err)
 	}
-	if err := finish(t.Context(), client, tokens[1]); err != nil {
+	if err := finish(t.Context(), client, tokens[1], "second", true); err != nil {
 		t.Errorf("the holder's write is refused: %v", err)
 	}
 }
 
 func lessonCycle(ctx context.Context, client *clientv3.Client) error {
-	lease, err := client.Grant(ctx, *ttl)
+	job := lock{key: lockKey, owner: *name, ttl: *ttl}
+	_, _, release, err := job.acquire(ctx, client, false)
 	if err != nil {
 		return err
 	}
-	held, stop := context.WithCancel(ctx)
-	defer stop()
-	renewals, err := client.KeepAlive(held, lease.ID)
-	if err != nil {
-		return err
-	}
-	token, err := lock(held, client, lease.ID)
-	if err != nil {
-		return err
-	}
-	if token == 0 {
-		return fmt.Errorf("the lock is held by another")
-	}
-	stop()
-	for range renewals {
-	}
-	return release(ctx, client, lease.ID)
+	release()
+	return nil
 }
 
 func bareCycle(ctx context.Context, client *clientv3.Client) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"testing"
@@ -14,9 +15,8 @@ import (
 	"example.com/etcd-by-example/shared"
 )
 
-// TestFollow writes what follow hands over to the file FOLLOW_HISTORY, until the
-// key "end" comes or standard input ends. When follow returns an error, it begins
-// anew, as a program would.
+// TestFollow calls follow once, and writes what it hands over to the file
+// FOLLOW_HISTORY, until the key "end" comes or standard input ends.
 func TestFollow(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -56,28 +56,53 @@ func TestFollow(t *testing.T) {
 			}
 		}
 	}
-	for ctx.Err() == nil {
-		err := follow(ctx, client, func(present *clientv3.GetResponse) {
-			w := watched{Present: true, Revision: present.Header.Revision}
-			for _, kv := range present.Kvs {
-				w.Changes = append(w.Changes, modificationOf(kv))
-			}
-			add(w)
-		}, func(response clientv3.WatchResponse) {
-			w := watched{Progress: response.IsProgressNotify(), Revision: response.Header.Revision}
-			for _, event := range response.Events {
-				m := modificationOf(event.Kv)
-				m.Deleted = event.Type == mvccpb.Event_DELETE
-				if event.PrevKv != nil {
-					m.Prev = new(string(event.PrevKv.Value))
-				}
-				w.Changes = append(w.Changes, m)
-			}
-			add(w)
-		})
-		if err != nil {
-			add(watched{Error: err.Error()})
+	err = follow(ctx, client, dir, func(present *clientv3.GetResponse) {
+		w := watched{Present: true, Revision: present.Header.Revision}
+		for _, kv := range present.Kvs {
+			w.Changes = append(w.Changes, modificationOf(kv))
 		}
+		add(w)
+	}, func(response clientv3.WatchResponse) {
+		w := watched{Progress: response.IsProgressNotify(), Revision: response.Header.Revision}
+		for _, event := range response.Events {
+			m := modificationOf(event.Kv)
+			m.Deleted = event.Type == mvccpb.Event_DELETE
+			if event.PrevKv != nil {
+				m.Prev = new(string(event.PrevKv.Value))
+			}
+			w.Changes = append(w.Changes, m)
+		}
+		add(w)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFollowSlowly takes its time for each change that follow hands over, until
+// standard input ends.
+func TestFollowSlowly(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	client, err := shared.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	err = follow(ctx, client, dir, func(*clientv3.GetResponse) {
+		fmt.Println("present")
+	}, func(response clientv3.WatchResponse) {
+		for _, event := range response.Events {
+			fmt.Printf("seen %s\n", event.Kv.Key)
+		}
+		time.Sleep(3 * time.Second)
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -90,7 +115,6 @@ func modificationOf(kv *mvccpb.KeyValue) modification {
 type watched struct {
 	Present  bool // it is the present, and not a response of the watch
 	Progress bool // it is a response that tells nothing but a revision
-	Error    string
 	Revision int64
 	Changes  []modification
 }
