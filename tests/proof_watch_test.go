@@ -357,7 +357,7 @@ func (p *watchProof) launch(binary string) {
 		f.network = append(f.network, r)
 		endpoints = append(endpoints, r.Address)
 	}
-	f.cmd = exec.Command(binary, "-test.run", "Follow", "-test.timeout", "20m")
+	f.cmd = exec.Command(binary, "-test.run", "^TestFollow$", "-test.timeout", "20m")
 	f.cmd.Env = plainEnv("ETCDCTL_ENDPOINTS="+strings.Join(endpoints, ","),
 		"FOLLOW_HISTORY="+f.history.file.Name())
 	printed := newOutput()
