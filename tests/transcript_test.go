@@ -76,19 +76,14 @@ type step struct {
 // placeholders are what may stand in angle brackets in a transcript, each with
 // the text that it stands for.
 var placeholders = map[string]string{
-	"ID":            `[0-9a-f]{13,16}`,
-	"folder":        `\S+`,
-	"time":          `[0-9.]+(µs|ms|s)`,
-	"pid":           `[0-9]+`,
-	"bytes":         `[0-9]+`,
-	"term":          `[0-9]+`,
-	"ratio":         `[0-9]+\.[0-9]+`,
-	"true or false": `(true|false)`,
-	"role":          `(leader|follower|no leader)`,
-	"member":        `etcd[1-3]`,
-	"0 or 1":        `[01]`,
-	"port":          `[0-9]+`,
-	"log":           `\{"level":.*\}`,
+	"ID":     `[0-9a-f]{13,16}`,
+	"folder": `\S+`,
+	"time":   `[0-9.]+(µs|ms|s)`,
+	"pid":    `[0-9]+`,
+	"role":   `(leader|follower|no leader)`,
+	"member": `etcd[1-3]`,
+	"port":   `[0-9]+`,
+	"log":    `\{"level":.*\}`,
 }
 
 // many are the lines that stand for any number of lines, each with what is common
@@ -418,10 +413,8 @@ var varying = []struct{ pattern, placeholder string }{
 	{`\b[0-9a-f]{16}\b`, "<ID>"},
 	{`\S*/classroom-[0-9]+`, "<folder>"},
 	{`\b[0-9]+\.[0-9]+(ms|µs|s)\b`, "<time>"},
-	{`\b[0-9]+ bytes`, "<bytes> bytes"},
 	{`process [0-9]+`, "process <pid>"},
 	{`^\{"level":.*\}$`, "<log>"},
-	{`\b[0-9]+\.[0-9]+ lesson/`, "<ratio> lesson/"},
 }
 
 // hide puts placeholders into a line that was printed.
