@@ -11,10 +11,11 @@ import (
 )
 
 // follow hands over what is under a prefix now, and then each change to it, in
-// order and without a gap, until ctx ends. When changes were compacted away
-// before they came, it hands over the present again, which replaces all that
-// came before. It returns nil when ctx has ended. Otherwise the error says that
-// the present could not be read in 10 s, or why trying again would not help.
+// order and without a gap, until ctx ends. When the history that is still to
+// come was compacted away, it hands over the present again, which replaces all
+// that came before. A store that was emptied is not noticed. It returns nil
+// when ctx has ended. Otherwise the error says that the present could not be
+// read in 20 s, or why trying again would not help.
 func follow(ctx context.Context, client *clientv3.Client, prefix string,
 	present func(*clientv3.GetResponse),
 	changed func(clientv3.WatchResponse)) error {
@@ -48,11 +49,13 @@ func follow(ctx context.Context, client *clientv3.Client, prefix string,
 	}
 }
 
-// read hands over the present, and returns the revision after it.
+// read hands over the present, and returns the revision after it. A member that
+// has just lost its leader lets a question wait for 7 s, and the client asks on
+// for 3 s before it says so: the limit has to be longer.
 func read(ctx context.Context, client *clientv3.Client, prefix string,
 	present func(*clientv3.GetResponse)) (int64, error) {
 	ctx, cancel := context.WithTimeout(
-		clientv3.WithRequireLeader(ctx), 10*time.Second)
+		clientv3.WithRequireLeader(ctx), 20*time.Second)
 	defer cancel()
 	get, err := client.Get(ctx, prefix, clientv3.WithPrefix())
 	if err != nil {

@@ -33,8 +33,8 @@ func (e heldError) Error() string {
 // acquire returns the fencing token, which grows from holder to holder, and the
 // function that releases the lock. The context held ends with ctx, or when the
 // lock may be lost. That may be too late: only a write that compares the token
-// is safe. When another has the lock, acquire waits for up to a minute, or the
-// error is a heldError.
+// is safe. While another has the lock, acquire waits if wait says so, for up to
+// a minute; otherwise the error is a heldError.
 func (l lock) acquire(ctx context.Context, client *clientv3.Client, wait bool) (
 	held context.Context, token int64, release func(), err error) {
 	// Ctrl-C does not cut Grant short: nobody could revoke a lease whose ID

@@ -46,22 +46,22 @@ func run(ctx context.Context, client *clientv3.Client) error {
 		return err
 	}
 	defer release()
+	end := time.Now().Add(*work)
 	fmt.Printf("%s has the lock, token %d\n", *name, token)
 
 	// The work ends when the lock is known to be lost. The write asks etcd.
-	if err := spend(held, *work); err != nil {
+	if err := spend(held, end); err != nil {
 		return err
 	}
 	return finish(ctx, client, token, *name, *guard)
 }
 
-// spend works for as long as the lock is held. After a pause of the whole
-// program both may be over, the work and the lock. Then the work counts: a
-// program that has not noticed its loss would go on as well.
-func spend(held context.Context, work time.Duration) error {
-	end := time.Now().Add(work)
+// spend works until end, for as long as the lock is held. After a pause of the
+// whole program both may be over, the work and the lock. Then the work counts:
+// a program that has not noticed its loss would go on as well.
+func spend(held context.Context, end time.Time) error {
 	select {
-	case <-time.After(work):
+	case <-time.After(time.Until(end)):
 	case <-held.Done():
 	}
 	if time.Now().Before(end) {

@@ -29,7 +29,7 @@ import (
 // memberStatus is what member list tells of one member.
 type memberStatus struct {
 	Name     string
-	Role     string // leader, follower, no leader, paused, stopped or silent
+	Role     string // leader, follower, no leader, cut off, paused, stopped or silent
 	Endpoint string
 	PID      int // 0 when it does not run
 }
@@ -131,7 +131,7 @@ func act(w http.ResponseWriter, r *http.Request, etcd *cluster.Cluster) {
 
 // selectors are the words that stand for all members of a role.
 var selectors = map[string]string{
-	"leader": "leader", "followers": "follower", "stopped": "stopped",
+	"leader": "leader", "followers": "follower", "stopped": "stopped", "cut": "cut off",
 }
 
 // choose returns the members that a user means, in the order of their names.
@@ -141,7 +141,7 @@ func choose(ctx context.Context, members []*cluster.Member, who string) ([]*clus
 		at := slices.IndexFunc(members, func(m *cluster.Member) bool { return m.Name == who })
 		if at < 0 {
 			return nil, fmt.Errorf("no member %q: they are etcd1 to etcd%d; "+
-				"or give leader, followers or stopped", who, len(members))
+				"or give leader, followers, stopped or cut", who, len(members))
 		}
 		return members[at : at+1], nil
 	}
@@ -179,11 +179,8 @@ func statuses(ctx context.Context, members []*cluster.Member) []memberStatus {
 
 // role returns what a member says that it is, or why it says nothing.
 func role(ctx context.Context, m *cluster.Member) string {
-	switch {
-	case m.PID() == 0:
-		return "stopped"
-	case m.Paused():
-		return "paused"
+	if state := m.State(); state != "" {
+		return state
 	}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{m.Endpoint}, Logger: zap.NewNop()})
@@ -206,23 +203,28 @@ func role(ctx context.Context, m *cluster.Member) string {
 	}
 }
 
-// member runs a member command against the classroom on port and prints a line
-// for each member that it is about.
-func member(ctx context.Context, port int, args []string) error {
-	var method, path string
-	switch {
-	case len(args) == 1 && args[0] == "list":
-		method, path = http.MethodGet, "/members"
-	case len(args) == 2 && cluster.Actions[args[0]] != nil:
-		method, path = http.MethodPost, "/members/"+url.PathEscape(args[1])+"/"+args[0]
-	default:
-		return errors.New("usage: classroom member list, or classroom member " +
-			"stop|kill|pause|resume|restart NAME|leader|followers|stopped")
-	}
-	list, err := ask(ctx, port, method, path)
+// listMembers prints a line for each member of the classroom on port.
+func listMembers(ctx context.Context, port int) error {
+	list, err := ask(ctx, port, http.MethodGet, "/members")
 	if err != nil {
-		return fmt.Errorf("member %s: %w", strings.Join(args, " "), err)
+		return fmt.Errorf("member list: %w", err)
 	}
+	printMembers(list)
+	return nil
+}
+
+// actOnMembers does something to members of the classroom on port, and prints a line
+// for each of them.
+func actOnMembers(ctx context.Context, port int, action, who string) error {
+	list, err := ask(ctx, port, http.MethodPost, "/members/"+url.PathEscape(who)+"/"+action)
+	if err != nil {
+		return fmt.Errorf("member %s %s: %w", action, who, err)
+	}
+	printMembers(list)
+	return nil
+}
+
+func printMembers(list []memberStatus) {
 	for _, m := range list {
 		process := "no process"
 		if m.PID != 0 {
@@ -230,15 +232,11 @@ func member(ctx context.Context, port int, args []string) error {
 		}
 		fmt.Printf("%s, %s, %s, %s\n", m.Name, m.Role, m.Endpoint, process)
 	}
-	return nil
 }
 
 // reset empties the store of the classroom on port, and no other: when the
 // environment names another etcd, the user may mean that one.
-func reset(ctx context.Context, port int, args []string) error {
-	if len(args) > 0 {
-		return errors.New("usage: classroom [-port number] reset")
-	}
+func reset(ctx context.Context, port int) error {
 	list, err := ask(ctx, port, http.MethodGet, "/members")
 	if err != nil {
 		return fmt.Errorf("reset: %w", err)

@@ -5,34 +5,27 @@
 //	                                 until Ctrl-C; with ETCDCTL_ENDPOINTS set,
 //	                                 only the board, of the etcd that it names
 //	go run ./classroom -members 3    three members, on 2379, 2381 and 2383
-//	go run ./classroom -data DIR     keep the data in DIR
-//	go run ./classroom -board :8380  show the board to a class as well, who
-//	                                 can look at everything and change nothing
-//	go run ./classroom tour          all lessons in order, on an etcd of its own,
-//	                                 or on the one that ETCDCTL_ENDPOINTS names
-//	go run ./classroom tour 02-put   only the lessons named
-//
-// While an etcd runs, from another terminal:
-//
-//	go run ./classroom member list         its members, with their roles
-//	go run ./classroom member kill etcd2   also stop, pause, resume, restart; and
-//	                                       for a name also leader, followers, or
-//	                                       stopped: those that do not run
-//	go run ./classroom reset               empty the store, also one that -data
-//	                                       keeps: it is at revision 1 again, with
-//	                                       no leases and no users
+//	go run ./classroom -help         all that it can do; after the name of a
+//	                                 command, what that does
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/course"
+	"example.com/etcd-by-example/classroom/drawing"
 )
 
 func main() {
@@ -41,75 +34,122 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(),
 		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop)
-	err := run(ctx, os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
+	classroom := commands()
+	classroom.SetArgs(dashes(classroom, os.Args[1:]))
+	err := classroom.ExecuteContext(ctx)
+	if err == nil {
 		return
-	case errors.Is(err, errUsage):
+	}
+	fmt.Fprintf(os.Stderr, "classroom: %v\n", err)
+	var flags flagError
+	if errors.As(err, &flags) {
+		fmt.Fprint(os.Stderr, flags.usage)
 		os.Exit(2)
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "classroom: %v\n", err)
-		os.Exit(1)
+	}
+	os.Exit(1)
+}
+
+// flagError says that a flag was wrong, and which ones there are.
+type flagError struct {
+	error
+	usage string
+}
+
+// dashes gives the flags that are written with one dash, as the lessons' are, the
+// second one that cobra wants.
+func dashes(classroom *cobra.Command, args []string) []string {
+	known := map[string]bool{"help": true}
+	for _, command := range append(classroom.Commands(), classroom) {
+		command.Flags().VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+		command.PersistentFlags().VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+	}
+	args = slices.Clone(args)
+	for i, arg := range args {
+		name, found := strings.CutPrefix(arg, "-")
+		if name, _, _ = strings.Cut(name, "="); found && known[name] {
+			args[i] = "-" + arg
+		}
+	}
+	return args
+}
+
+// usage returns an error that tells how to call a command.
+func usage(how string) error { return errors.New("usage: classroom " + how) }
+
+// exactly is for commands that take so many arguments.
+func exactly(count int, how string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != count {
+			return usage(how)
+		}
+		return nil
 	}
 }
 
-// errUsage is returned when the flags were wrong, which the flag package has
-// printed already.
-var errUsage = errors.New("wrong flags")
-
-func run(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("classroom", flag.ContinueOnError)
-	members := flags.Int("members", 1, "start this `number` of members")
-	data := flags.String("data", "", "keep the data in `dir`; "+
+// commands returns all that the classroom can do.
+func commands() *cobra.Command {
+	var config cluster.Config
+	var address string
+	classroom := &cobra.Command{
+		Use:   "classroom",
+		Short: "Run an etcd that needs no Docker, and the board that shows it",
+		Long: "Run an etcd that needs no Docker, and the board that shows it, until Ctrl-C.\n" +
+			"With ETCDCTL_ENDPOINTS set, only the board, of the etcd that it names.",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q: see classroom -help", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return open(cmd.Context(), cmd.Flags(), config, address)
+		},
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	classroom.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return flagError{err, cmd.UsageString()}
+	})
+	flags := classroom.Flags()
+	flags.SortFlags = false
+	flags.IntVar(&config.Members, "members", 1, "start this `number` of members")
+	flags.StringVar(&config.Dir, "data", "", "keep the data in `dir`; "+
 		"without it, a temporary folder is used and removed")
-	port := flags.Int("port", 2379, "listen for clients on this `port` of "+
-		"127.0.0.1; further members take every second port after it")
-	address := flags.String("board", "", "show the board at this `address` as well, "+
+	portFlag(flags, &config.Port)
+	boardFlag(flags, &address)
+	classroom.AddCommand(tourCommand(), memberCommand(), resetCommand(),
+		recordCommand(), drawCommand(), replayCommand())
+	return classroom
+}
+
+func portFlag(flags *pflag.FlagSet, port *int) {
+	flags.IntVar(port, "port", 2379, "the `port` of 127.0.0.1 for clients; "+
+		"further members take every second port after it")
+}
+
+func boardFlag(flags *pflag.FlagSet, address *string) {
+	flags.StringVar(address, "board", "", "show the board at this `address` as well, "+
 		"such as :8380, to a class who can change nothing; an address of this "+
 		"machine alone, such as 127.0.0.1:8400, is where the board itself is, "+
 		"instead of "+boardAddress+" or a free port; off means no board")
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), "usage: classroom [flags]\n"+
-			"       classroom tour [lesson ...]\n"+
-			"       classroom [-port number] member list\n"+
-			"       classroom [-port number] member stop|kill|pause|resume|restart who\n"+
-			"         who: the name of a member, or leader, followers or stopped\n"+
-			"       classroom [-port number] reset\n"+
-			"\nflags:\n")
-		flags.PrintDefaults()
-	}
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return err
-	case err != nil:
-		return errUsage
-	}
-	switch command := flags.Arg(0); {
-	case command == "tour" && flags.NFlag() == 0:
-		return tour(ctx, flags.Args()[1:])
-	case command == "tour":
-		return errors.New("tour takes no flags; set ETCDCTL_ENDPOINTS to choose an etcd")
-	case command == "member":
-		return member(ctx, *port, flags.Args()[1:])
-	case command == "reset":
-		return reset(ctx, *port, flags.Args()[1:])
-	case command != "":
-		return fmt.Errorf("unknown command %q; there are tour, member and reset", command)
-	}
+}
+
+// open runs an etcd and the board, or only the board of one that runs.
+func open(ctx context.Context, flags *pflag.FlagSet, config cluster.Config, address string) error {
 	switch {
-	case *members < 1 || *members > 7:
-		return fmt.Errorf("-members %d: from 1 to 7 make sense", *members)
-	case *port < 1 || *port+2*(*members) > 1<<16:
-		return fmt.Errorf("-port %d: there are ports from 1 to 65535", *port)
+	case config.Members < 1 || config.Members > 7:
+		return fmt.Errorf("-members %d: from 1 to 7 make sense", config.Members)
+	case config.Port < 1 || config.Port+2*config.Members > 1<<16:
+		return fmt.Errorf("-port %d: there are ports from 1 to 65535", config.Port)
 	}
-	where, err := boardAt(*address)
+	where, err := boardAt(address)
 	if err != nil {
 		return err
 	}
 	if os.Getenv("ETCDCTL_ENDPOINTS") == "" {
-		return serve(ctx, cluster.Config{Members: *members, Dir: *data, Port: *port}, where)
+		return serve(ctx, config, where)
 	}
-	flags.Visit(func(f *flag.Flag) {
+	flags.Visit(func(f *pflag.Flag) {
 		if f.Name != "board" {
 			err = fmt.Errorf("-%s is for an etcd that is started here, but "+
 				"ETCDCTL_ENDPOINTS names one that runs: unset it, or leave out -%s", f.Name, f.Name)
@@ -119,4 +159,115 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	return watch(ctx, where)
+}
+
+func tourCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "tour [LESSON ...]",
+		Short: "Run all lessons in order, or those named",
+		Long: "Run all lessons in order, or those named, on an etcd of their own, or on the\n" +
+			"one that ETCDCTL_ENDPOINTS names.",
+		ValidArgs: course.Names,
+		RunE:      func(cmd *cobra.Command, args []string) error { return tour(cmd.Context(), args) },
+	}
+}
+
+func memberCommand() *cobra.Command {
+	actions := slices.Sorted(maps.Keys(cluster.Actions))
+	how := "member list, or classroom member " + strings.Join(actions, "|") +
+		" NAME|" + strings.Join(slices.Sorted(maps.Keys(selectors)), "|")
+	var port int
+	command := &cobra.Command{
+		Use:   "member",
+		Short: "List the members of the etcd that runs, or stop, kill, pause or cut off some",
+		Args:  func(*cobra.Command, []string) error { return usage(how) },
+		RunE:  func(*cobra.Command, []string) error { return nil },
+	}
+	portFlag(command.PersistentFlags(), &port)
+	command.AddCommand(&cobra.Command{
+		Use:   "list",
+		Short: "List the members, with their roles",
+		Args:  exactly(0, how),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return listMembers(cmd.Context(), port) },
+	})
+	for _, action := range actions {
+		command.AddCommand(&cobra.Command{
+			Use:       action + " WHO",
+			Short:     whatActions[action],
+			Long:      whatActions[action] + ".\nWHO is the name of a member, or all that are leader, followers, stopped or cut.",
+			ValidArgs: slices.Sorted(maps.Keys(selectors)),
+			Args:      exactly(1, how),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return actOnMembers(cmd.Context(), port, action, args[0])
+			},
+		})
+	}
+	return command
+}
+
+// whatActions says what cluster.Actions do.
+var whatActions = map[string]string{
+	"stop":    "Ask a member to end, and wait until it has",
+	"kill":    "End a member at once, as a crash does",
+	"pause":   "Freeze a member: its connections stay, and it does not answer",
+	"resume":  "Let a member that was paused go on",
+	"cut":     "Cut a member off from the other members; clients still reach it",
+	"heal":    "Join a member that was cut off again",
+	"restart": "Stop a member, if it runs, and start it again with its data",
+}
+
+func resetCommand() *cobra.Command {
+	var port int
+	command := &cobra.Command{
+		Use:   "reset",
+		Short: "Empty the store of the etcd that runs",
+		Long: "Empty the store of the etcd that runs, also one that -data keeps: it is at\n" +
+			"revision 1 again, with no leases and no users.",
+		Args: exactly(0, "[-port number] reset"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return reset(cmd.Context(), port) },
+	}
+	portFlag(command.Flags(), &port)
+	return command
+}
+
+func recordCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "record FILE",
+		Short: "Follow an etcd until Ctrl-C, and save what it did",
+		Long: "Follow an etcd, which is found as the lessons find it, until Ctrl-C, and save\n" +
+			"what it did, as JSON lines.",
+		Args: exactly(1, "record FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error { return record(cmd.Context(), args[0]) },
+	}
+}
+
+func drawCommand() *cobra.Command {
+	var o drawing.Options
+	var out string
+	command := &cobra.Command{
+		Use:   "draw FILE",
+		Short: "Draw what was saved, as SVG",
+		Args:  exactly(1, "draw FILE"),
+		RunE:  func(_ *cobra.Command, args []string) error { return draw(args[0], o, out) },
+	}
+	flags := command.Flags()
+	flags.SortFlags = false
+	flags.StringVarP(&out, "out", "o", "", "write into this `file`; without it, to standard output")
+	flags.Int64Var(&o.From, "from", 0, "the first `revision`; without it, one of the last 200")
+	flags.Int64Var(&o.To, "to", 0, "the last `revision`; without it, the last one recorded")
+	flags.StringVar(&o.Prefix, "prefix", "", "only keys that begin with this `prefix`")
+	flags.StringVar(&o.Locks, "locks", "/cron/lock/", "keys that begin with this `prefix` are locks")
+	return command
+}
+
+func replayCommand() *cobra.Command {
+	var address string
+	command := &cobra.Command{
+		Use:   "replay FILE",
+		Short: "Show what was saved on the board, with no etcd",
+		Args:  exactly(1, "[-board address] replay FILE"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return replay(cmd.Context(), address, args[0]) },
+	}
+	boardFlag(command.Flags(), &address)
+	return command
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"example.com/etcd-by-example/classroom/board"
-	"example.com/etcd-by-example/classroom/lesson"
+	"example.com/etcd-by-example/classroom/course"
 	"example.com/etcd-by-example/shared"
 )
 
@@ -57,7 +57,7 @@ func openBoard(ctx context.Context, where boardPlace, config board.Config) (open
 	if where.off {
 		return openedBoard{}, nil
 	}
-	root, err := lesson.Root(ctx)
+	root, err := course.Root(ctx)
 	if err != nil {
 		return openedBoard{}, fmt.Errorf("the board shows the lessons: %w, or give -board off", err)
 	}
@@ -101,6 +101,38 @@ func reachable(address string) []string {
 	return found
 }
 
+// replay shows a saved record on the board, until ctx ends.
+func replay(ctx context.Context, address, file string) error {
+	where, err := boardAt(address)
+	if err != nil {
+		return err
+	}
+	if where.off {
+		return errors.New("nothing to do: replay shows the board, and -board is off")
+	}
+	kept, err := load(file)
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	b, err := openBoard(ctx, where, board.Config{Saved: kept})
+	if err != nil {
+		return err
+	}
+	return keepOpen(ctx, b, fmt.Sprintf("%s, revisions %d to %d", file, kept.First(), kept.Last()))
+}
+
+// keepOpen says what the board shows, and closes it when ctx ends.
+func keepOpen(ctx context.Context, b openedBoard, shown string) error {
+	fmt.Println("It shows", shown)
+	fmt.Println("Ctrl-C stops it.")
+	<-ctx.Done()
+	if err := b.close(); err != nil {
+		return fmt.Errorf("stop the board: %w", err)
+	}
+	fmt.Println("The board has stopped.")
+	return nil
+}
+
 // watch shows the board of the etcd that the environment names, until ctx ends.
 func watch(ctx context.Context, where boardPlace) error {
 	if where.off {
@@ -114,12 +146,5 @@ func watch(ctx context.Context, where boardPlace) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("It shows the etcd at", strings.Join(etcd.Endpoints, ","))
-	fmt.Println("Ctrl-C stops it.")
-	<-ctx.Done()
-	if err := b.close(); err != nil {
-		return fmt.Errorf("stop the board: %w", err)
-	}
-	fmt.Println("The board has stopped.")
-	return nil
+	return keepOpen(ctx, b, "the etcd at "+strings.Join(etcd.Endpoints, ","))
 }

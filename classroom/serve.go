@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,10 @@ func serve(ctx context.Context, config cluster.Config, where boardPlace) error {
 	}
 	starting, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
+	config.Ended = func(m *cluster.Member, how string) {
+		fmt.Fprintf(os.Stderr, "classroom: %s has ended by itself, %s; its log is %s; to start it: "+
+			"go run ./classroom -port %d member restart %s\n", m.Name, how, m.Log(), config.Port, m.Name)
+	}
 	etcd, err := cluster.Start(starting, config)
 	if err != nil {
 		return err

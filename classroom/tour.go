@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/course"
 	"example.com/etcd-by-example/classroom/internal/process"
-	"example.com/etcd-by-example/classroom/lesson"
 )
 
 // tour runs the lessons named, or all, one after the other, against the etcd
@@ -20,15 +20,15 @@ import (
 // that names the lessons that failed.
 func tour(ctx context.Context, names []string) error {
 	if len(names) == 0 {
-		names = lesson.Names
+		names = course.Names
 	}
 	for _, name := range names {
-		if !slices.Contains(lesson.Names, name) {
+		if !slices.Contains(course.Names, name) {
 			return fmt.Errorf("unknown lesson %q; the lessons are %s",
-				name, strings.Join(lesson.Names, ", "))
+				name, strings.Join(course.Names, ", "))
 		}
 	}
-	root, err := lesson.Root(ctx)
+	root, err := course.Root(ctx)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func lessonEnv(endpoints []string) []string {
 // runLesson builds and runs one lesson with its output on ours. When ctx ends,
 // the lesson is asked to end, so that it cleans up.
 func runLesson(ctx context.Context, root, name string, env []string) error {
-	program, err := lesson.Build(ctx, root, name, os.Stderr)
+	program, err := course.Build(ctx, root, name, os.Stderr)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func Namespace(client *clientv3.Client) {
 // Check asks every endpoint of config for its status, all at the same time,
 // and returns nil as soon as one etcd has answered. Otherwise it returns what
 // stands in the way of each, at the latest when ctx or config.DialTimeout
-// ends. It needs no user: etcd tells its status to everybody.
+// ends. It needs no user: an etcd that asks for one has answered.
 //
 // clientv3.New cannot be asked: it connects later, in the background, and a
 // call then waits for an endpoint that answers, without ever saying why none

@@ -35,8 +35,8 @@ var signs = []struct{ pattern, cause, next string }{
 		"export ETCDCTL_USER=name ETCDCTL_PASSWORD=…"},
 	{"authentication failed", "wrong user or password",
 		"check ETCDCTL_USER and ETCDCTL_PASSWORD"},
-	{"no leader", "it answers, but has no leader: too few members run",
-		"start the members that are down; a majority must run"},
+	{"no leader", "it answers, but has no leader: it reaches too few members",
+		"start those that are down, or heal the network; it takes a majority"},
 	{"deadline exceeded", "no answer in time (ETCDCTL_DIAL_TIMEOUT)", elsewhere},
 }
 
@@ -61,7 +61,8 @@ func explain(endpoints []string, err error) error {
 var hints = []struct{ pattern, next string }{
 	{"deadline exceeded|request timed out|code = Unavailable|leader changed",
 		"etcd does not answer; a write may have happened all the same"},
-	{"no leader", "start the members that are down; a majority must run"},
+	{"no leader",
+		"start the members that are down, or heal the network; it takes a majority"},
 	{"space exceeded", "compact the history, defragment, disarm the alarm"},
 	{"user name is empty|authentication failed",
 		"set ETCDCTL_USER and ETCDCTL_PASSWORD"},

@@ -15,15 +15,16 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // BenchmarkBoardInBrowser measures how soon a browser paints the board, and how
 // many updates a second reach it while etcd gets puts at full load.
 func BenchmarkBoardInBrowser(b *testing.B) {
 	browser := browse(b)
-	etcd := startEtcd(b, cluster.Config{})
-	address := "http://" + startBoard(b, etcd, absolute(b, root)).Address() + "/"
-	client := connect(b, etcd.Endpoints()...)
+	etcd := harness.Etcd(b, cluster.Config{})
+	address := "http://" + startBoard(b, etcd, harness.Root).Address() + "/"
+	client := harness.Connect(b, etcd.Endpoints()...)
 	p := open(b, browser, address)
 
 	var paints []float64

@@ -18,6 +18,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 const (
@@ -208,7 +209,7 @@ func number(value string) int {
 }
 
 func TestCounterChecker(t *testing.T) {
-	parallel(t)
+	harness.Parallel(t)
 	const s = time.Second
 	// Calls of one key follow each other, one a second, unless they say more.
 	reads := func(value string, revision int64) call {
@@ -305,14 +306,14 @@ func TestCounterChecker(t *testing.T) {
 // between the acknowledged and the attempted number, and the history of this
 // and of plain puts and gets is linearizable, also when leaders are killed.
 func TestCounterProof(t *testing.T) {
-	parallel(t)
+	harness.Parallel(t)
 	kills, least := 1, 1000
-	if *long {
+	if harness.Long() {
 		kills, least = 8, 8000
 	}
-	rng := random(t)
+	rng := harness.Random(t)
 	file := newRecord(t)
-	etcd := startEtcd(t, cluster.Config{Members: 3})
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
 	c := newCounter(t, rng, etcd, file)
 
 	var clients sync.WaitGroup
@@ -339,15 +340,15 @@ func TestCounterProof(t *testing.T) {
 	more := func(calls int) {
 		t.Helper()
 		from := c.answered.Load()
-		eventually(t, time.Minute, "calls are answered", func() bool {
+		harness.Eventually(t, 5*time.Minute, "calls are answered", func() bool {
 			return c.answered.Load() >= from+int64(calls)
 		})
 	}
 	for range kills {
 		more(least / (2 * kills))
-		killed := killLeader(t, etcd)
+		killed := harness.KillLeader(t, etcd)
 		more(least / (2 * kills))
-		if err := killed.Start(soon(t)); err != nil {
+		if err := killed.Start(harness.Soon(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -396,9 +397,9 @@ func TestCounterWithoutCompare(t *testing.T) {
 	t.Parallel()
 	for _, compare := range []bool{true, false} {
 		t.Run(fmt.Sprintf("compare=%t", compare), func(t *testing.T) {
-			parallel(t)
-			etcd := startEtcd(t, cluster.Config{Members: 3})
-			c := newCounter(t, random(t), etcd, newRecord(t))
+			harness.Parallel(t)
+			etcd := harness.Etcd(t, cluster.Config{Members: 3})
+			c := newCounter(t, harness.Random(t), etcd, newRecord(t))
 			c.compare = compare
 			for range 10 {
 				var reads, writes sync.WaitGroup
@@ -451,7 +452,7 @@ func newCounter(t *testing.T, rng *rand.Rand, etcd *cluster.Cluster,
 		rng.Shuffle(len(endpoints), func(i, j int) {
 			endpoints[i], endpoints[j] = endpoints[j], endpoints[i]
 		})
-		c.clients = append(c.clients, connect(t, endpoints...))
+		c.clients = append(c.clients, harness.Connect(t, endpoints...))
 	}
 	return c
 }
@@ -494,7 +495,7 @@ func (c *counter) get(n int, key string) (call, bool) {
 // last reads the key when no client does anything any more.
 func (c *counter) last(t *testing.T, key string) {
 	t.Helper()
-	eventually(t, 30*time.Second, key+" is read", func() bool {
+	harness.Eventually(t, 30*time.Second, key+" is read", func() bool {
 		_, ok := c.get(0, key)
 		return ok
 	})

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 const (
@@ -106,7 +107,7 @@ func judgeLeases(lives []life, changes []change) (violations []string) {
 }
 
 func TestLeaseChecker(t *testing.T) {
-	parallel(t)
+	harness.Parallel(t)
 	const s = time.Second
 	yes := func(sent time.Duration) *renewal { return &renewal{sent, sent + s/100, true} }
 	no := func(sent, ended time.Duration) *renewal { return &renewal{sent, ended, false} }
@@ -151,14 +152,14 @@ func TestLeaseChecker(t *testing.T) {
 // passed since its last acknowledged renewal, and is gone within lateLimit
 // after, also when leaders are killed.
 func TestLeaseProof(t *testing.T) {
-	parallel(t)
+	harness.Parallel(t)
 	count, kills, span := 40, 1, 8*time.Second
-	if *long {
+	if harness.Long() {
 		count, kills, span = 240, 6, time.Minute
 	}
-	rng := random(t)
+	rng := harness.Random(t)
 	history := newRecord(t)
-	etcd := startEtcd(t, cluster.Config{Members: 3})
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
 	p := &leaseProof{begin: time.Now(), lives: map[clientv3.LeaseID]*life{}}
 	defer func() {
 		lives, changes := p.seen()
@@ -174,8 +175,8 @@ func TestLeaseProof(t *testing.T) {
 	var observers sync.WaitGroup
 	defer observers.Wait()
 	defer stop()
-	observer := connect(t, etcd.Endpoints()...)
-	first, err := observer.Get(soon(t), "first")
+	observer := harness.Connect(t, etcd.Endpoints()...)
+	first, err := observer.Get(harness.Soon(t), "first")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,10 +215,10 @@ func TestLeaseProof(t *testing.T) {
 		})
 	}
 	for i := range kills {
-		eventually(t, 2*time.Minute, "enough leases are left", func() bool {
+		harness.Eventually(t, 2*time.Minute, "enough leases are left", func() bool {
 			return left.Load() > int64(count*(i+1)/(kills+2))
 		})
-		if err := killLeader(t, etcd).Start(soon(t)); err != nil {
+		if err := harness.KillLeader(t, etcd).Start(harness.Soon(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -450,7 +451,7 @@ func (p *leaseProof) watchLeader(ctx context.Context, client *clientv3.Client,
 	var led time.Duration
 	for ctx.Err() == nil {
 		asked := p.now()
-		if member, term := leading(ctx, client, etcd); member != nil {
+		if member, term := harness.Leading(ctx, client, etcd); member != nil {
 			if last != 0 && term != last {
 				p.mu.Lock()
 				p.changes = append(p.changes, change{Term: term, Lost: led, Known: p.now()})

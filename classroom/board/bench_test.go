@@ -1,6 +1,7 @@
 package board
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"example.com/etcd-by-example/classroom/history"
 )
 
 // BenchmarkPuts compares etcd's throughput with the board in 50 viewers and
@@ -71,30 +72,42 @@ func BenchmarkPuts(b *testing.B) {
 	b.ReportMetric(with[len(with)/2]/without[len(without)/2], "ratio")
 }
 
-// BenchmarkDelay is the time from a put's acknowledgement to the stream of a
-// viewer, at 1,000 puts per second.
+// BenchmarkDelay is the time from a put's acknowledgement to the stream of a viewer,
+// at 1,000 and at 5,000 puts per second.
 func BenchmarkDelay(b *testing.B) {
+	for _, rate := range []int{1000, 5000} {
+		b.Run(fmt.Sprint(rate), func(b *testing.B) { delay(b, rate) })
+	}
+}
+
+func delay(b *testing.B, rate int) {
 	board, client, _ := start(b, 1)
 	var mu sync.Mutex
 	acknowledged := map[int64]time.Time{}
 	next := events(b, board.Address())
 	next()
-	ctx := b.Context()
-	go func() {
-		ticks := time.NewTicker(time.Millisecond)
-		defer ticks.Stop()
-		for i := 0; ctx.Err() == nil; i++ {
-			<-ticks.C
-			go func() {
-				put, err := client.Put(ctx, fmt.Sprintf("/delay/%d", i%1000), "some value")
+	ctx, cancel := context.WithCancel(b.Context())
+	var writers sync.WaitGroup
+	const each = 64
+	for i := range each {
+		writers.Go(func() {
+			every := each * time.Second / time.Duration(rate)
+			time.Sleep(every * time.Duration(i) / each) // Else all would put at the same moments.
+			ticks := time.NewTicker(every)
+			defer ticks.Stop()
+			for n := i; ctx.Err() == nil; n += each {
+				<-ticks.C
+				put, err := client.Put(ctx, fmt.Sprintf("/delay/%d", n%1000), "some value")
 				if err == nil {
 					mu.Lock()
 					acknowledged[put.Header.Revision] = time.Now()
 					mu.Unlock()
 				}
-			}()
-		}
-	}()
+			}
+		})
+	}
+	defer writers.Wait()
+	defer cancel()
 	var delays []time.Duration
 	var shown int64
 	var updates int
@@ -130,23 +143,36 @@ func BenchmarkDelay(b *testing.B) {
 	b.ReportMetric(float64(updates)/seconds, "updates/s")
 }
 
-// BenchmarkMemory is what 100,000 events on 1,000 keys leave behind.
-func BenchmarkMemory(b *testing.B) {
-	var before, after runtime.MemStats
-	for b.Loop() {
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		s := newState()
-		for i := range int64(100_000) {
-			s.apply(s.begun, []*clientv3.Event{testPut(i+2, fmt.Sprint("/memory/", i%1000))}, time.Now())
-			if i%1000 == 0 {
-				html("timeline", s.timeline(0, 0))
-				html("keys", s.table())
-			}
+// BenchmarkOpen opens the board on a history of a million changes of 10,000 keys: the
+// time until the page is there, and until a moment of the past is.
+func BenchmarkOpen(b *testing.B) {
+	began := time.Now()
+	record := history.New(history.Limits{}, 1, nil, began)
+	versions := make([]history.KeyValue, 10_000)
+	for revision := int64(2); revision < 1_000_002; revision++ {
+		kv := &versions[revision*7919%int64(len(versions))]
+		if kv.Version++; kv.Version == 1 {
+			kv.Key, kv.Create = fmt.Sprintf("/open/%05d", revision*7919%int64(len(versions))), revision
 		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		runtime.KeepAlive(s)
+		kv.Mod, kv.Value = revision, "a value of some fifty bytes, as programs may write"
+		if err := record.Append([]history.Put{*kv}, began.Add(time.Duration(revision)*time.Millisecond)); err != nil {
+			b.Fatal(err)
+		}
 	}
-	b.ReportMetric((float64(after.HeapAlloc)-float64(before.HeapAlloc))/(1<<20), "MiB")
+	var opened, moved time.Duration
+	for b.Loop() {
+		from := time.Now()
+		board, err := Start(b.Context(), Config{Saved: record, Root: "../..", Address: "127.0.0.1:0"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		get(b, "http://"+board.Address()+"/")
+		opened += time.Since(from)
+		from = time.Now()
+		get(b, "http://"+board.Address()+"/moment?rev=500000")
+		moved += time.Since(from)
+		board.Close()
+	}
+	b.ReportMetric(opened.Seconds()*1000/float64(b.N), "ms-open")
+	b.ReportMetric(moved.Seconds()*1000/float64(b.N), "ms-moment")
 }

@@ -1,7 +1,7 @@
 // Package board serves a page that shows an etcd at work, beside the lessons.
 //
-// One watch and one poll serve all browsers. The page gets what has changed as
-// HTML, rendered once for all of them.
+// It shows what a history knows, present and past alike. One recorder serves all
+// browsers. The page gets what has changed as HTML, rendered once for all of them.
 package board
 
 import (
@@ -11,21 +11,25 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/history"
 )
 
 // Config says what the board shows.
 type Config struct {
 	// Etcd is how to reach the etcd to show; the board makes its own clients.
 	Etcd *clientv3.Config
+
+	// Saved, when it is not nil, is shown instead: what some etcd did once. There is
+	// no etcd then, nothing changes, and no lesson runs.
+	Saved *history.Record
 
 	// Cluster has the members that the classroom started. When it started none, it
 	// is nil, and the page has no handles for them.
@@ -46,64 +50,73 @@ type Config struct {
 	Public string
 }
 
+// source is where the board has its histories from.
+type source interface {
+	Record() *history.Record
+	Next() <-chan struct{}
+	Trouble() error
+	Renewals() int
+	Close()
+}
+
+// saved is a source that was recorded before.
+type saved struct{ record *history.Record }
+
+func (s saved) Record() *history.Record { return s.record }
+func (s saved) Next() <-chan struct{}   { return nil }
+func (s saved) Trouble() error          { return nil }
+func (s saved) Renewals() int           { return -1 }
+func (s saved) Close()                  {}
+
 // Board serves the page until it is closed.
 type Board struct {
 	config  Config
-	client  *clientv3.Client // knows the members that answer
-	status  *clientv3.Client // asks single members: SetEndpoints races with that
-	state   *state
+	source  source
+	client  *clientv3.Client // of the etcd; nil when there is none
 	stream  *stream
 	lessons *lessons
-	members *memberList
+	rows    rows
 
 	address, public string
 	servers         []*http.Server
 
-	ctx      context.Context
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
-	restart  chan struct{} // asks the watch to begin again
-	ask      chan struct{} // asks for the leases at once
-	reading  chan struct{} // holds one token for each reading of the past
-	acting   sync.Mutex    // held while a member is stopped, killed and so on
-	trouble  string        // what the banner says of etcd
-	troubled sync.Mutex
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	reading chan struct{} // holds one token for each reading of the past
+	acting  sync.Mutex    // held while a member is stopped, killed and so on
+
+	mu      sync.Mutex
+	refused []refusal // of which lessons have told, the latest last
 }
+
+const (
+	// recalled is how many revisions from before its start the board shows, as far as
+	// etcd still has them.
+	recalled = 10_000
+
+	keptValue   = 4096 // bytes of each value; etcd has the rest
+	keptRefused = 100
+)
 
 // Start returns when the board listens. It need not have found etcd by then.
 func Start(ctx context.Context, config Config) (_ *Board, err error) {
-	etcd := *config.Etcd
-	etcd.DialKeepAliveTime = cmp.Or(etcd.DialKeepAliveTime, 10*time.Second)
-	etcd.DialKeepAliveTimeout = cmp.Or(etcd.DialKeepAliveTimeout, 3*time.Second)
-	// Without a limit, an etcd that was away for long would not be tried again
-	// for two minutes.
-	connect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: time.Second}
-	connect.Backoff.BaseDelay = 100 * time.Millisecond
-	connect.Backoff.MaxDelay = time.Second
-	etcd.DialOptions = append(etcd.DialOptions[:len(etcd.DialOptions):len(etcd.DialOptions)],
-		grpc.WithConnectParams(connect))
-	config.Etcd = &etcd
-
-	b := &Board{
-		config:  config,
-		state:   newState(),
-		restart: make(chan struct{}, 1),
-		ask:     make(chan struct{}, 1),
-		reading: make(chan struct{}, 4),
-	}
+	b := &Board{config: config, reading: make(chan struct{}, 4)}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	defer func() {
 		if err != nil {
 			b.Close()
 		}
 	}()
-	if b.client, err = clientv3.New(etcd); err != nil {
-		return nil, fmt.Errorf("make the board's client of etcd: %w", err)
+	if config.Saved != nil {
+		b.source = saved{config.Saved}
+	} else {
+		recorder, err := history.Start(b.ctx, b.recording())
+		if err != nil {
+			return nil, err
+		}
+		b.source, b.client = recorder, recorder.Client()
 	}
-	if b.status, err = clientv3.New(etcd); err != nil {
-		return nil, fmt.Errorf("make the board's client of the members: %w", err)
-	}
-	b.members = newMemberList(config, b.client.Endpoints())
 	b.stream = newStream()
 	if b.lessons, err = newLessons(config.Root, config.Env, lessonSink{b.stream}); err != nil {
 		return nil, fmt.Errorf("read the lessons: %w", err)
@@ -118,18 +131,30 @@ func Start(ctx context.Context, config Config) (_ *Board, err error) {
 			return nil, err
 		}
 	}
-	b.renderAll()
-	if config.Cluster != nil {
-		emptied := config.Cluster.Emptied()
-		b.running.Go(func() { b.followResets(emptied) })
+	record := b.source.Record()
+	for panel := range every {
+		b.renderPanel(panel, scene{record: record, moment: record.Present()})
 	}
-	b.running.Go(b.watch)
-	b.running.Go(b.poll)
 	b.running.Go(b.render)
-	for i := range b.members.list {
-		b.running.Go(func() { b.pollMember(i) })
-	}
 	return b, nil
+}
+
+// recording says what to record.
+func (b *Board) recording() history.Source {
+	s := history.Source{Etcd: *b.config.Etcd, Limits: history.Limits{Value: keptValue}, Back: recalled}
+	if b.config.Cluster == nil {
+		return s
+	}
+	s.Emptied = b.config.Cluster.Emptied
+	s.Own = func(endpoint string) (string, history.Role) {
+		for _, m := range b.config.Cluster.Members {
+			if m.Endpoint == endpoint {
+				return m.Name, history.Role(m.State())
+			}
+		}
+		return "", ""
+	}
+	return s
 }
 
 // listen serves the page at address, and returns where that is.
@@ -149,7 +174,7 @@ func (b *Board) listen(address string, public bool) (string, error) {
 	}
 	bound := listener.Addr().(*net.TCPAddr)
 	server := &http.Server{
-		Handler:           b.handler(host, bound.Port, public),
+		Handler:           b.handler(host, bound.Port, public || b.config.Saved != nil),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -179,13 +204,49 @@ func (b *Board) Close() error {
 		failures = append(failures, server.Close())
 	}
 	b.running.Wait()
-	for _, client := range []*clientv3.Client{b.client, b.status} {
-		if client != nil {
-			client.Close() // It says that its context is over, which was meant.
-		}
+	if b.source != nil {
+		b.source.Close()
 	}
 	return errors.Join(failures...)
 }
 
 // note takes in a line that lesson 08 has printed.
-func (b *Board) note(line string) { b.state.note(line) }
+func (b *Board) note(line string) {
+	record := b.source.Record()
+	s := scene{record: record, moment: record.Present()}
+	r, told := s.refused(line)
+	if !told {
+		return
+	}
+	b.mu.Lock()
+	b.refused = append(b.refused, r)
+	b.refused = b.refused[max(0, len(b.refused)-keptRefused):]
+	b.mu.Unlock()
+	b.renderPanel(panelLock, s)
+}
+
+// told returns the refused writes of which lessons have told.
+func (b *Board) told() []refusal {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.refused)
+}
+
+// act does to a member what a button asks for.
+func (b *Board) act(name, action string) error {
+	var members []*cluster.Member
+	if b.config.Cluster != nil {
+		members = b.config.Cluster.Members
+	}
+	at := slices.IndexFunc(members, func(m *cluster.Member) bool { return m.Name == name })
+	if at < 0 {
+		return fmt.Errorf("%w: no member %q", errUnknown, name)
+	}
+	do := cluster.Actions[action]
+	if do == nil {
+		return fmt.Errorf("%w: no action %q", errUnknown, action)
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	return b.config.Cluster.Exclusively(ctx, func() error { return do(ctx, members[at]) })
+}

@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/drawing"
+	"example.com/etcd-by-example/classroom/history"
 )
 
 func TestMain(m *testing.M) {
@@ -75,27 +76,50 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-func (b *Board) seenRevision() int64 {
-	_, revision := b.state.seen()
-	return revision
+func (b *Board) seenRevision() int64 { return b.source.Record().Last() }
+
+// present returns what is known by now.
+func (b *Board) present() scene {
+	record := b.source.Record()
+	return scene{record: record, moment: record.Present()}
 }
 
 // kinds returns what happened to a key, in order.
 func kinds(b *Board, key string) string {
-	b.state.mu.Lock()
-	defer b.state.mu.Unlock()
-	return kindsOf(b.state, key)
-}
-
-// kindsOf is called with the state's mu held.
-func kindsOf(s *state, key string) string {
+	record := b.source.Record()
+	changes, err := record.Changes(record.First()+1, record.Last())
+	if err != nil {
+		return err.Error()
+	}
 	var list []string
-	for _, made := range s.history {
-		if made.key == key {
-			list = append(list, string(made.kind))
+	for _, c := range changes {
+		if c.Key == key {
+			list = append(list, string(drawing.KindOf(c)))
 		}
 	}
 	return strings.Join(list, " ")
+}
+
+// momentOf returns what the board answers for a moment.
+func momentOf(t testing.TB, b *Board, query string) string {
+	t.Helper()
+	code, text := get(t, "http://"+b.Address()+"/moment?"+query)
+	if code != http.StatusOK {
+		t.Fatal(query, code, text)
+	}
+	var all strings.Builder
+	for _, panel := range decode(t, text).Panels {
+		if panel.ID != panelTimeline { // It also shows what came later.
+			all.WriteString(string(panel.HTML))
+		}
+	}
+	return all.String()
+}
+
+func decode(t testing.TB, text string) (moment momentView) {
+	t.Helper()
+	must[int](t)(0, json.Unmarshal([]byte(text), &moment))
+	return moment
 }
 
 func get(t testing.TB, url string) (int, string) {
@@ -118,27 +142,147 @@ func TestChanges(t *testing.T) {
 	if got := kinds(b, "/a"); got != "created put deleted" {
 		t.Error("/a:", got)
 	}
-	changes := b.state.at(revision)
-	if len(changes) != 3 {
-		t.Fatalf("the transaction has %d changes", len(changes))
-	}
-	view := b.state.timeline(0, 0)
-	last := view.Revisions[len(view.Revisions)-1]
-	if last.Revision != revision || len(last.Marks) != 3 || !last.Joined {
-		t.Errorf("the transaction is drawn as %+v", last)
+	drawn := string(b.present().timeline(false, 0))
+	column := drawn[strings.Index(drawn, fmt.Sprintf(`data-rev="%d"`, revision)):]
+	column = column[:strings.Index(column, "\n")]
+	if strings.Count(column, "data-kind") != 3 || !strings.Contains(column, `class="txn"`) {
+		t.Errorf("the transaction is drawn as %s", column)
 	}
 	code, text := get(t, fmt.Sprintf("http://%s/change?rev=%d", b.Address(), revision))
 	if code != 200 || !strings.Contains(text, "one transaction of 3 changes") ||
 		!strings.Contains(text, `<bdi class="old">two</bdi>`) {
 		t.Error(code, text)
 	}
-	// The past is etcd's own.
-	_, text = get(t, fmt.Sprintf("http://%s/keys?rev=%d", b.Address(), revision-1))
+	_, text = get(t, fmt.Sprintf("http://%s/moment?rev=%d", b.Address(), revision-1))
+	panels := decode(t, text).Panels
+	text = string(panels[len(panels)-1].HTML) // the table of keys
 	if !strings.Contains(text, "two") || strings.Contains(text, "three") {
 		t.Error("before the transaction:", text)
 	}
-	if table := b.state.table(); len(table.Rows) != 2 || table.Further != 0 {
+	if table := b.present().table(&b.rows); len(table.Rows) != 2 || table.Further != 0 {
 		t.Errorf("now: %+v", table)
+	}
+}
+
+// planted returns the record of a lock that was lost by expiry and taken by another,
+// while three keys are put again and again. A second passes with each revision.
+func planted(t testing.TB) (*history.Record, time.Time) {
+	began := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	at := func(revision int64) time.Time { return began.Add(time.Duration(revision) * time.Second) }
+	record := history.New(history.Limits{}, 1, nil, at(1))
+	versions := map[string]history.KeyValue{}
+	add := func(revision int64, puts ...history.Put) {
+		for i := range puts {
+			kv := &puts[i]
+			old := versions[kv.Key]
+			if kv.Mod = revision; kv.Version >= 0 {
+				kv.Version, kv.Create = old.Version+1, old.Create
+				if old.Version == 0 {
+					kv.Create = revision
+				}
+			} else {
+				kv.Version = 0
+			}
+			versions[kv.Key] = *kv
+		}
+		must[int](t)(0, record.Append(puts, at(revision)))
+	}
+	look := func(second int64, lease, remaining int64) {
+		record.Look(history.Look{Lease: lease, Asked: at(second), Answered: at(second), TTL: 5, Remaining: remaining, Term: 2})
+	}
+	record.Member(history.Member{Name: "etcd1", Endpoint: "a", ID: 1, Role: history.Leader, Term: 2}, at(1))
+	add(2, history.Put{Key: lockPrefix + "job9", Value: "alice", Lease: 7})
+	look(3, 7, 4)
+	add(3, history.Put{Key: "/a", Value: "1"}, history.Put{Key: "/b", Value: "1"})
+	for revision := int64(4); revision < 9; revision++ {
+		add(revision, history.Put{Key: "/a", Value: fmt.Sprint(revision)})
+	}
+	record.Member(history.Member{Name: "etcd1", Endpoint: "a", ID: 1, Role: history.Unreachable, Term: 2}, at(6))
+	add(9, history.Put{Key: lockPrefix + "job9", Version: -1})
+	look(10, 7, -1)
+	record.Settle(7, history.Expired)
+	add(10, history.Put{Key: lockPrefix + "job9", Value: "bob", Lease: 8})
+	look(11, 8, 4)
+	add(11, history.Put{Key: jobPrefix + "job9", Value: "done by alice, token 2"})
+	return record, began
+}
+
+// TestReplay shows a saved history, at its end and before.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	record, began := planted(t)
+	b := must[*Board](t)(Start(t.Context(), Config{Saved: record, Root: "../..", Address: "127.0.0.1:0"}))
+	t.Cleanup(func() { must[int](t)(0, b.Close()) })
+	_, page := get(t, "http://"+b.Address()+"/")
+	for _, want := range []string{"of a saved history", "bob</bdi> has it", "alice</bdi>, token 2: lost, its lease expired @ 9",
+		"Stale write went through @ 11", "not reachable"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("at its end the page lacks %q", want)
+		}
+	}
+	if strings.Contains(page, "data-post") || strings.Contains(page, "data-do") {
+		t.Error("there are handles")
+	}
+	answer := must[*http.Response](t)(http.Post("http://"+b.Address()+"/lesson/02-put/run?slot=1", "", nil))
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusForbidden {
+		t.Error("a lesson can be run:", answer.Status)
+	}
+	for _, query := range []string{"rev=5", fmt.Sprint("time=", began.Add(5900*time.Millisecond).UnixMilli())} {
+		past := momentOf(t, b, query)
+		for _, want := range []string{"alice</bdi> has it", "of 5 s", `<bdi>5</bdi>`, "leader"} {
+			if !strings.Contains(past, want) {
+				t.Errorf("at %s the page lacks %q:\n%s", query, want, past)
+			}
+		}
+		for _, bad := range []string{"bob", "Stale", "its lease expired", "not reachable"} {
+			if strings.Contains(past, bad) {
+				t.Errorf("at %s the page has %q from later", query, bad)
+			}
+		}
+	}
+	// Between two revisions, time passes for leases and members.
+	if early, late := momentOf(t, b, fmt.Sprint("time=", began.Add(6100*time.Millisecond).UnixMilli())),
+		momentOf(t, b, fmt.Sprint("time=", began.Add(6900*time.Millisecond).UnixMilli())); early == late {
+		t.Error("the lease does not run down between two revisions")
+	}
+	for query, want := range map[string]string{"rev=12": "Revision 12 is in the future", "time=5": "does not know that time"} {
+		if text := momentOf(t, b, query); !strings.Contains(text, want) {
+			t.Errorf("%s: %s", query, text)
+		}
+	}
+}
+
+// TestWindow asks for a drawing of the past twice, with much that happens in between,
+// and tells more than seven keys apart.
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	record, _ := planted(t)
+	draw := func(revision int64, prefix string) string {
+		moment := must[*history.Moment](t)(record.At(revision))
+		return string(scene{record, moment, prefix}.timeline(true, 0))
+	}
+	for revision := record.Last() + 1; revision < 60; revision++ {
+		put := history.Put{Key: fmt.Sprint("/k/", 10+revision%20), Mod: revision, Create: revision, Version: 1}
+		if old := record.Present().Get(put.Key); old != nil {
+			put.Create, put.Version = old.Create, old.Version+1
+		}
+		must[int](t)(0, record.Append([]history.Put{put}, time.Now()))
+	}
+	before := draw(20, "")
+	for _, key := range []string{"/a", "/k/10", "/k/29"} {
+		if !strings.Contains(before, "<title>"+key+"</title>") {
+			t.Errorf("of 24 keys, %s has no lane:\n%s", key, before)
+		}
+	}
+	if some := draw(20, "/k/1"); strings.Contains(some, "/k/2") || !strings.Contains(some, "/k/19") {
+		t.Errorf("the keys that begin with /k/1 are drawn so:\n%s", some)
+	}
+	for revision := record.Last() + 1; revision < 200; revision++ {
+		must[int](t)(0, record.Append([]history.Put{{Key: fmt.Sprint("/new/", revision), Mod: revision, Create: revision, Version: 1}}, time.Now()))
+	}
+	if after := draw(20, ""); after != before {
+		t.Errorf("the drawing was\n%s\nand is\n%s", before, after)
 	}
 }
 
@@ -157,11 +301,9 @@ func TestHowAKeyWithALeaseEnds(t *testing.T) {
 	revoked := grant(60, "/revoked", lockPrefix+"job9")
 	deleted := grant(60, "/deleted", "/stays")
 	eventually(t, "the leases are known", func() bool {
-		b.state.mu.Lock()
-		defer b.state.mu.Unlock()
 		count := 0
-		for _, l := range b.state.leases {
-			if l.granted > 0 {
+		for _, l := range b.present().moment.Leases() {
+			if l.TTL > 0 {
 				count++
 			}
 		}
@@ -175,7 +317,7 @@ func TestHowAKeyWithALeaseEnds(t *testing.T) {
 	} {
 		eventually(t, key+" "+want, func() bool { return kinds(b, key) == want })
 	}
-	lock := b.state.lockView(time.Now())
+	lock := b.present().lock(nil)
 	if len(lock.Former) != 1 || lock.Former[0].How != "released" || lock.Former[0].Name != "v" {
 		t.Errorf("the lock: %+v", lock)
 	}
@@ -192,89 +334,22 @@ func TestDeletionBeforeItsLeaseEnds(t *testing.T) {
 	lease := must[*clientv3.LeaseGrantResponse](t)(client.Grant(t.Context(), 60))
 	must[*clientv3.PutResponse](t)(client.Put(t.Context(), "/only", "v", clientv3.WithLease(lease.ID)))
 	must[*clientv3.DeleteResponse](t)(client.Delete(t.Context(), "/only"))
-	eventually(t, "the lease is known to live on", func() bool {
-		b.state.mu.Lock()
-		defer b.state.mu.Unlock()
-		l := b.state.leases[int64(lease.ID)]
-		return kindsOf(b.state, "/only") == "created deleted" && len(b.state.unsure) == 0 &&
-			l != nil && l.granted == 60
-	})
+	eventually(t, "the deletion was seen", func() bool { return kinds(b, "/only") == "created deleted" })
+	// All leases are asked for at once, again and again. When two that are granted one
+	// after the other are known, all has been heard of the first of these rounds.
+	for n := range 2 {
+		must[*clientv3.LeaseGrantResponse](t)(client.Grant(t.Context(), 60))
+		eventually(t, "the next lease is known", func() bool {
+			leases := b.present().moment.Leases()
+			return len(leases) == n+2 && leases[n+1].TTL == 60
+		})
+	}
 	must[*clientv3.LeaseRevokeResponse](t)(client.Revoke(t.Context(), lease.ID))
 	eventually(t, "the lease is gone", func() bool {
-		b.state.mu.Lock()
-		defer b.state.mu.Unlock()
-		l := b.state.leases[int64(lease.ID)]
-		return l != nil && !l.gone.IsZero()
+		return len(b.source.Record().EndedLeases()) == 1
 	})
 	if got := kinds(b, "/only"); got != "created deleted" {
 		t.Error("after the lease was revoked:", got)
-	}
-}
-
-// TestAnswerOlderThanTheEnd has a lease end between the answer that it lives and the
-// moment at which that comes in.
-func TestAnswerOlderThanTheEnd(t *testing.T) {
-	t.Parallel()
-	s, now := newState(), time.Now()
-	at := func(after time.Duration) time.Time { return now.Add(after * time.Millisecond) }
-	s.empty()
-	begun, _ := s.seen()
-	put := testPut(2, "/k")
-	put.Kv.Lease = 7
-	s.apply(begun, []*clientv3.Event{put}, at(0))
-	s.toAsk(begun, []int64{7}, 10)
-	for _, asked := range []time.Duration{100, 900} {
-		s.answered(begun, at(asked+10), []int64{7}, []answerTo{{7, 2, 1, at(asked), at(asked + 10)}})
-	}
-	s.apply(begun, []*clientv3.Event{{Type: clientv3.EventTypeDelete,
-		Kv: &mvccpb.KeyValue{Key: []byte("/k"), ModRevision: 3}}}, at(2500))
-	s.answered(begun, at(2510), []int64{7}, []answerTo{{7, 2, 0, at(2400), at(2410)}})
-	s.answered(begun, at(2800), nil, []answerTo{{7, 2, -1, at(2700), at(2710)}})
-	if got := kindsOf(s, "/k"); got != "created expired" {
-		t.Errorf("/k is %q", got)
-	}
-}
-
-func TestSameStore(t *testing.T) {
-	t.Parallel()
-	b, client, _ := start(t, 1)
-	put := must[*clientv3.PutResponse](t)(client.Put(t.Context(), "/k", "v"))
-	eventually(t, "it was seen", func() bool { return b.seenRevision() == put.Header.Revision })
-	if !b.sameStore() {
-		t.Error("the store is taken for another one")
-	}
-	b.state.mu.Lock()
-	b.state.history[len(b.state.history)-1].after = newValue([]byte("w"))
-	b.state.mu.Unlock()
-	if b.sameStore() {
-		t.Error("another store is taken for this one")
-	}
-}
-
-func TestRenewal(t *testing.T) {
-	t.Parallel()
-	l, now := &lease{}, time.Now()
-	ask := func(after float64, remaining int64) {
-		at := now.Add(time.Duration(after * float64(time.Second)))
-		l.seen(at, at, 5, remaining)
-	}
-	for _, after := range []float64{0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8} {
-		ask(after, int64(5-after-0.0001))
-	}
-	if left := l.left(now.Add(1800 * time.Millisecond)); left < 3.0 || left > 3.4 || l.renewals != 0 {
-		t.Errorf("%.2f s are left, renewed %d times; want 3.2, 0", left, l.renewals)
-	}
-	ask(2, 4)
-	ask(2.3, 4)
-	if l.renewals != 1 {
-		t.Errorf("renewed %d times, want 1", l.renewals)
-	}
-	ask(7.2, 0) // It is over, and etcd has not noticed.
-	if l.renewals != 1 || l.ending(now.Add(7300*time.Millisecond)) != expired {
-		t.Errorf("at its end: renewed %d times, %s", l.renewals, l.ending(now.Add(7300*time.Millisecond)))
-	}
-	if how := l.ending(now.Add(4 * time.Second)); how != revoked {
-		t.Error("long before its end it is", how)
 	}
 }
 
@@ -289,7 +364,7 @@ func TestStaleWrites(t *testing.T) {
 	eventually(t, "all was seen", func() bool { return b.seenRevision() == stale.Header.Revision })
 	b.note("08-txn-lock: put /cron/jobs/job9: token 1 is stale, the lock was lost")
 	b.note("08-txn-lock: put /cron/jobs/job9: nothing of interest")
-	view := b.state.lockView(time.Now())
+	view := b.present().lock(b.told())
 	if len(view.Refused) != 2 {
 		t.Fatalf("stale writes: %+v", view.Refused)
 	}
@@ -312,21 +387,10 @@ func TestCompaction(t *testing.T) {
 	eventually(t, "all was seen", func() bool { return b.seenRevision() == 6 })
 	for revision, want := range map[int]string{
 		3: "Revision 3 was compacted", 99: "Revision 99 is in the future"} {
-		if _, text := get(t, fmt.Sprintf("http://%s/keys?rev=%d", b.Address(), revision)); !strings.Contains(text, want) {
+		if text := momentOf(t, b, fmt.Sprint("rev=", revision)); !strings.Contains(text, want) {
 			t.Error(text)
 		}
 	}
-	// A watch from a compacted revision starts anew, with the present.
-	b.state.mu.Lock()
-	b.state.revision = 2
-	b.state.history = nil
-	b.state.mu.Unlock()
-	b.restartWatch()
-	eventually(t, "the present was read again", func() bool {
-		b.state.mu.Lock()
-		defer b.state.mu.Unlock()
-		return b.state.started == 6 && b.state.keys["/k"].version == 5
-	})
 }
 
 func TestLostEtcd(t *testing.T) {
@@ -337,18 +401,14 @@ func TestLostEtcd(t *testing.T) {
 		must[*clientv3.PutResponse](t)(client.Put(ctx, "/old", "v"))
 	}
 	eventually(t, "all was seen", func() bool { return b.seenRevision() == 11 })
-	troubled := func() bool {
-		b.troubled.Lock()
-		defer b.troubled.Unlock()
-		return b.trouble != ""
-	}
+	troubled := func() bool { return b.source.Trouble() != nil }
 	must[int](t)(0, etcd.Members[0].Kill())
 	eventually(t, "the loss is shown", troubled)
 	must[int](t)(0, etcd.Members[0].Start(ctx))
 	eventually(t, "the recovery is shown", func() bool { return !troubled() })
 	must[*clientv3.PutResponse](t)(client.Put(ctx, "/old", "w"))
 	eventually(t, "the watch went on", func() bool { return b.seenRevision() == 12 })
-	if got := len(b.state.at(5)); got != 1 {
+	if changes, err := b.source.Record().Changes(5, 5); err != nil || len(changes) != 1 {
 		t.Error("the history was lost with a restart")
 	}
 	// The same member with an empty store is another store, although its
@@ -360,9 +420,8 @@ func TestLostEtcd(t *testing.T) {
 		must[*clientv3.PutResponse](t)(client.Put(ctx, "/new", "v"))
 	}
 	eventually(t, "the new store is shown", func() bool {
-		b.state.mu.Lock()
-		defer b.state.mu.Unlock()
-		return b.state.revision == 21 && b.state.keys["/old"] == nil && b.state.keys["/new"] != nil
+		moment := b.present().moment
+		return moment.Revision == 21 && moment.Get("/old") == nil && moment.Get("/new") != nil
 	})
 }
 
@@ -396,7 +455,7 @@ func TestReset(t *testing.T) {
 				again.Close()
 				shown := func() string {
 					var all strings.Builder
-					for _, path := range []string{"/", "/timeline?rev=12", "/change?rev=12", "/keys?rev=2"} {
+					for _, path := range []string{"/", "/moment?rev=12", "/change?rev=12", "/moment?rev=2"} {
 						_, text := get(t, "http://"+b.Address()+path)
 						all.WriteString(text)
 					}
@@ -414,15 +473,15 @@ func TestReset(t *testing.T) {
 					}
 				}
 				for revision := range changes {
-					made := b.state.at(int64(revision + 2))
-					if len(made) != 1 || string(made[0].after.start) != fmt.Sprint("new ", revision) {
-						t.Fatalf("of %d changes, that at %d is shown as %v", changes, revision+2, made)
+					made, err := b.source.Record().Changes(int64(revision+2), int64(revision+2))
+					if err != nil || len(made) != 1 || made[0].After.Value != fmt.Sprint("new ", revision) {
+						t.Fatalf("of %d changes, that at %d is shown as %v, %v", changes, revision+2, made, err)
 					}
 				}
-				if table := b.state.table(); len(table.Rows) != min(changes, 1) {
+				if table := b.present().table(&b.rows); len(table.Rows) != min(changes, 1) {
 					t.Errorf("after %d changes there are %d rows", changes, len(table.Rows))
 				}
-				if leases := b.state.leaseViews(time.Now()); len(leases.Leases) != 0 {
+				if leases := b.present().leases(); len(leases.Leases) != 0 {
 					t.Errorf("leases: %v", leases)
 				}
 			}
@@ -430,30 +489,11 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestLateAnswers hands in what was asked of a store that is not there any more.
-func TestLateAnswers(t *testing.T) {
-	t.Parallel()
-	s, now := newState(), time.Now()
-	begun, _ := s.seen()
-	s.empty()
-	s.apply(begun, []*clientv3.Event{testPut(5, "/late")}, now)
-	if ids := s.toAsk(begun, []int64{7}, 10); ids != nil {
-		t.Errorf("of an old store's leases, these are asked for: %v", ids)
-	}
-	s.answered(begun, now, []int64{7}, []answerTo{{7, 60, 50, now, now}})
-	if s.reset(begun, 9, 1, []*item{newItem(testPut(9, "/late").Kv)}) {
-		t.Error("a reading of the old store is taken")
-	}
-	if _, revision := s.seen(); revision != 1 || len(s.keys)+len(s.history)+len(s.leases) != 0 {
-		t.Errorf("at revision %d: keys %v, changes %v, leases %v", revision, s.keys, s.history, s.leases)
-	}
-}
-
 func TestFallenLeader(t *testing.T) {
 	t.Parallel()
 	b, _, etcd := start(t, 3)
 	leader := func() string {
-		for _, m := range b.members.view(true).Members {
+		for _, m := range b.present().members(true).Members {
 			if m.Leads() {
 				return m.Name
 			}
@@ -475,7 +515,7 @@ func TestFallenLeader(t *testing.T) {
 	// It also does when the member that the watch may be at is paused.
 	must[int](t)(0, b.act(first, "restart"))
 	eventually(t, "all answer", func() bool {
-		for _, m := range b.members.view(true).Members {
+		for _, m := range b.present().members(true).Members {
 			if !m.Alive() {
 				return false
 			}
@@ -606,13 +646,16 @@ func TestSafety(t *testing.T) {
 		{"GET", b.Address(), "/events", map[string]string{"Host": "evil.example:" + port}, 421},
 		{"GET", b.Address(), "/none", nil, 404},
 		{"GET", b.Address(), "/assets/page.html", nil, 404},
-		{"GET", b.Address(), "/keys?rev=0", nil, 400},
-		{"GET", b.Address(), "/keys?rev=99999999999999999999", nil, 400},
-		{"GET", b.Address(), "/timeline", nil, 400},
-		{"GET", b.Address(), "/timeline?rev=9223372036854775807&end=-9223372036854775808", nil, 200},
+		{"GET", b.Address(), "/moment?rev=0", nil, 400},
+		{"GET", b.Address(), "/moment?rev=99999999999999999999", nil, 400},
+		{"GET", b.Address(), "/moment?time=x", nil, 400},
+		{"GET", b.Address(), "/moment?time=-9223372036854775808", nil, 200},
+		{"GET", b.Address(), "/moment?time=9223372036854775807", nil, 200},
+		{"GET", b.Address(), "/moment?rev=9223372036854775807&end=-9223372036854775808", nil, 200},
+		{"GET", b.Address(), "/moment?rev=1&end=9223372036854775807", nil, 200},
 		{"GET", b.Address(), "/change?rev=x", nil, 400},
 		{"GET", b.Address(), "/value?rev=1&key=!", nil, 400},
-		{"POST", b.Address(), "/keys?rev=1", nil, 405},
+		{"POST", b.Address(), "/moment?rev=1", nil, 405},
 		{"GET", b.Address(), "/member/etcd1/kill", nil, 405},
 		{"POST", b.Address(), "/member/etcd9/kill", nil, 404},
 		{"POST", b.Address(), "/member/etcd1/eat", nil, 404},
@@ -681,10 +724,10 @@ func TestHostileText(t *testing.T) {
 	eventually(t, "all was seen", func() bool { return b.seenRevision() == last })
 	time.Sleep(time.Second)
 	base := "http://" + b.Address()
-	paths := []string{"/", fmt.Sprintf("/keys?rev=%d", last-1)}
+	paths := []string{"/"}
 	for revision := range last {
 		paths = append(paths, fmt.Sprintf("/change?rev=%d", revision+1),
-			fmt.Sprintf("/timeline?rev=%d", revision+1))
+			fmt.Sprintf("/moment?rev=%d", revision+1))
 	}
 	for _, path := range paths {
 		_, page := get(t, base+path)
@@ -699,10 +742,4 @@ func TestHostileText(t *testing.T) {
 		!strings.Contains(page, "⟨U&#43;202E⟩right to left") {
 		t.Error("the page does not show them as text")
 	}
-}
-
-// testPut is an event of a put.
-func testPut(revision int64, key string) *clientv3.Event {
-	return &clientv3.Event{Type: clientv3.EventTypePut, Kv: &mvccpb.KeyValue{Key: []byte(key),
-		Value: []byte("some value"), ModRevision: revision, CreateRevision: revision, Version: 1}}
 }

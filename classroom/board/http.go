@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -12,6 +13,9 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/drawing"
+	"example.com/etcd-by-example/classroom/history"
 )
 
 const maxBody = 64 << 10
@@ -34,11 +38,15 @@ func (b *Board) handler(host string, port int, guest bool) http.Handler {
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { b.page(w, guest) })
 	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { b.stream.serve(w, r, guest) })
-	mux.HandleFunc("GET /keys", b.keysAt)
-	mux.HandleFunc("GET /timeline", b.timelineAt)
+	mux.HandleFunc("GET /moment", b.momentAt)
 	mux.HandleFunc("GET /change", b.changeAt)
+	mux.HandleFunc("GET /span", b.span)
 	mux.HandleFunc("GET /value", b.valueAt)
 	mux.HandleFunc("GET /assets/{name}", asset)
+	mux.HandleFunc("GET /assets/drawing.css", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/css; charset=utf-8")
+		io.WriteString(w, drawing.Style)
+	})
 	// What is no page, such as a value, cannot name its icon.
 	mux.Handle("GET /favicon.ico", http.RedirectHandler("/assets/icon.svg", http.StatusFound))
 	mux.Handle("/member/{name}/{action}", change(http.HandlerFunc(b.handle)))
@@ -57,7 +65,7 @@ func (b *Board) handler(host string, port int, guest bool) http.Handler {
 		switch {
 		case !serves(host, port, r.Host):
 			http.Error(w, fmt.Sprintf("this board is not %q: open the address that "+
-				"the classroom printed", cut(visible(r.Host), 100)), http.StatusMisdirectedRequest)
+				"the classroom printed", cut(drawing.Visible(r.Host), 100)), http.StatusMisdirectedRequest)
 			return
 		case guest && r.Method != http.MethodGet && r.Method != http.MethodHead:
 			http.Error(w, "from here you can look and change nothing", http.StatusForbidden)
@@ -102,6 +110,8 @@ func (b *Board) page(w http.ResponseWriter, guest bool) {
 		"Board":   b.stream.begun,
 		"Heard":   heard,
 		"Guest":   guest,
+		"Kinds":   []drawing.Kind{drawing.Created, drawing.Put, drawing.Deleted, drawing.Expired, drawing.Revoked},
+		"Saved":   b.config.Saved != nil,
 	})
 }
 
@@ -124,8 +134,8 @@ func revisionOf(w http.ResponseWriter, r *http.Request) (int64, bool) {
 	return revision, true
 }
 
-// read gives a request for the past a client and a time limit, and answers it
-// itself when too many are under way.
+// read holds a place for a request that takes a while, for 5 s at most, and answers it
+// itself when there is none.
 func (b *Board) read(w http.ResponseWriter, r *http.Request) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	select {
@@ -138,63 +148,82 @@ func (b *Board) read(w http.ResponseWriter, r *http.Request) (context.Context, c
 	}
 }
 
-// pastView is the table of keys at a revision of the past.
-type pastView struct {
-	Revision int64
-	Trouble  string
-	Table    tableView
+// momentView is a moment as the page shows it.
+type momentView struct {
+	Revision int64      `json:"revision"`
+	Time     string     `json:"time"` // for people
+	Panels   []fragment `json:"panels"`
 }
 
-func (b *Board) keysAt(w http.ResponseWriter, r *http.Request) {
-	revision, ok := revisionOf(w, r)
-	if !ok {
+// momentAt answers with all panels as they were at a revision or at a time, or with
+// the present of those that a prefix of the keys is for. Where the moment is not known,
+// the table of keys says so.
+func (b *Board) momentAt(w http.ResponseWriter, r *http.Request) {
+	var revision int64
+	millis, err := strconv.ParseInt(r.FormValue("time"), 10, 64)
+	timed := r.FormValue("time") != ""
+	past := timed || r.FormValue("rev") != ""
+	if timed && err != nil {
+		http.Error(w, "time must be in milliseconds since 1970", http.StatusBadRequest)
 		return
+	}
+	if past && !timed {
+		var ok bool
+		if revision, ok = revisionOf(w, r); !ok {
+			return
+		}
 	}
 	ctx, done := b.read(w, r)
 	if ctx == nil {
 		return
 	}
 	defer done()
-	view := pastView{Revision: revision}
-	get, err := b.client.Get(ctx, "\x00", clientv3.WithFromKey(),
-		clientv3.WithRev(revision), clientv3.WithLimit(shownKeys))
+	s := scene{record: b.source.Record(), prefix: r.FormValue("prefix")}
 	switch {
-	case err == nil:
-		for _, kv := range get.Kvs {
-			view.Table.Rows = append(view.Table.Rows, html("row", newItem(kv).view()))
-		}
-		view.Table.Further = get.Count - int64(len(get.Kvs))
-		if len(get.Kvs) == 0 {
-			view.Table.Empty = "There was no key."
-		}
+	case timed:
+		s.moment, err = s.record.AtTime(time.UnixMilli(millis))
+	case past:
+		s.moment, err = s.record.At(revision)
 	default:
-		view.Trouble = trouble(err, revision)
+		s.moment, err = s.record.Present(), nil
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	templates.ExecuteTemplate(w, "past", view)
+	view := momentView{Revision: revision}
+	if err != nil {
+		view.Panels = []fragment{{"replace", panelKeys, html("unknown", unknown(err, revision))}}
+		for _, panel := range []string{panelLeases, panelLock, panelMembers} {
+			view.Panels = append(view.Panels, fragment{"replace", panel, html("unknown", "Not known.")})
+		}
+	} else {
+		view.Revision, view.Time = s.moment.Revision, s.moment.Time.Format("15:04:05.0")
+		end, _ := strconv.ParseInt(r.FormValue("end"), 10, 64)
+		table := s.table(&b.rows)
+		if past {
+			table.Note = b.compacted(ctx, view.Revision)
+			view.Panels = []fragment{
+				{"replace", panelLeases, html("leases", s.leases())},
+				{"replace", panelLock, html("lock", s.lock(b.told()))},
+				{"replace", panelMembers, html("members", s.members(false))},
+				{"replace", "change", html("change", change(s.record, view.Revision))},
+			}
+		}
+		view.Panels = append(view.Panels,
+			fragment{"replace", panelTimeline, s.timeline(past, end)},
+			fragment{"replace", panelKeys, html("keys", table)})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(encode(view))
 }
 
-// trouble says why a revision cannot be read.
-func trouble(err error, revision int64) string {
+// unknown says why the record does not know a moment.
+func unknown(err error, revision int64) string {
 	switch {
-	case errors.Is(err, rpctypes.ErrCompacted):
-		return fmt.Sprintf("Revision %d was compacted: etcd has forgotten it.", revision)
-	case errors.Is(err, rpctypes.ErrFutureRev):
+	case revision == 0:
+		return "The board does not know that time."
+	case errors.Is(err, history.ErrFuture):
 		return fmt.Sprintf("Revision %d is in the future: etcd has not reached it.", revision)
 	default:
-		return fmt.Sprintf("Revision %d cannot be read: %s.", revision, cut(visible(err.Error()), 200))
+		return fmt.Sprintf("Revision %d is before what the board remembers.", revision)
 	}
-}
-
-func (b *Board) timelineAt(w http.ResponseWriter, r *http.Request) {
-	revision, ok := revisionOf(w, r)
-	if !ok {
-		return
-	}
-	end, _ := strconv.ParseInt(r.FormValue("end"), 10, 64)
-	_, seen := b.state.seen()
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	templates.ExecuteTemplate(w, "timeline", b.state.timeline(min(revision, max(seen, 1)), end))
 }
 
 func (b *Board) changeAt(w http.ResponseWriter, r *http.Request) {
@@ -203,7 +232,40 @@ func (b *Board) changeAt(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	templates.ExecuteTemplate(w, "change", b.state.told(revision))
+	templates.ExecuteTemplate(w, "change", change(b.source.Record(), revision))
+}
+
+// compacted says so when etcd itself has forgotten a revision that the board shows.
+func (b *Board) compacted(ctx context.Context, revision int64) string {
+	if b.client == nil || revision < 1 {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	_, err := b.client.Get(ctx, "\x00", clientv3.WithRev(revision), clientv3.WithSerializable())
+	if !errors.Is(err, rpctypes.ErrCompacted) {
+		return ""
+	}
+	return fmt.Sprintf("Revision %d was compacted: etcd has forgotten it, and the board has not.", revision)
+}
+
+// spanView is what the slider can reach.
+type spanView struct {
+	First int64 `json:"first"`
+	Last  int64 `json:"last"`
+	Began int64 `json:"began"` // in milliseconds since 1970
+	Heard int64 `json:"heard"`
+}
+
+func (b *Board) span(w http.ResponseWriter, _ *http.Request) {
+	record := b.source.Record()
+	present := record.Present()
+	view := spanView{First: record.First(), Last: present.Revision, Heard: present.Time.UnixMilli()}
+	if first, err := record.At(view.First); err == nil {
+		view.Began = first.Time.UnixMilli()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(encode(view))
 }
 
 // valueAt answers with all of a value, as plain text whatever it is.
@@ -222,10 +284,16 @@ func (b *Board) valueAt(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
+	if b.client == nil {
+		http.Error(w, "there is no etcd to ask for the rest of this value", http.StatusNotFound)
+		return
+	}
 	get, err := b.client.Get(ctx, string(key), clientv3.WithRev(revision))
 	switch {
+	case errors.Is(err, rpctypes.ErrCompacted):
+		http.Error(w, fmt.Sprintf("revision %d was compacted: etcd has forgotten it", revision), http.StatusNotFound)
 	case err != nil:
-		http.Error(w, trouble(err, revision), http.StatusNotFound)
+		http.Error(w, cut(drawing.Visible("etcd does not tell: "+err.Error()), 200), http.StatusNotFound)
 	case len(get.Kvs) == 0:
 		http.Error(w, "at that revision there is no such key", http.StatusNotFound)
 	default:

@@ -5,20 +5,16 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"flag"
 	"fmt"
 	"html/template"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
-	"example.com/etcd-by-example/classroom/lesson"
+	"example.com/etcd-by-example/classroom/course"
 )
 
 //go:embed assets/lessons.html
@@ -26,13 +22,8 @@ var lessonsHTML string
 
 var lessonsPage = template.Must(template.New("").Parse(lessonsHTML))
 
-// The largest file of a lesson that is shown, and the largest form and value of
-// a flag that are taken.
-const (
-	sourceLimit = 1 << 20
-	formLimit   = 16 << 10
-	valueLimit  = 100
-)
+// formLimit is the size in bytes of the largest form that is taken.
+const formLimit = 16 << 10
 
 // lessons is the left side of the page: the course, and two terminals in which
 // its lessons run.
@@ -45,7 +36,6 @@ type lessons struct {
 	note func(line string)
 
 	terminals []*terminal
-	building  chan struct{} // full while a lesson is built
 
 	ctx  context.Context // ends with the board, and all runs with it
 	end  context.CancelFunc
@@ -56,11 +46,11 @@ type lessons struct {
 // newLessons returns the lessons of the repository in root. They run with env,
 // and show what they print on page.
 func newLessons(root string, env []string, page sink) (*lessons, error) {
-	css, err := codeCSS()
+	css, err := course.CSS()
 	if err != nil {
 		return nil, fmt.Errorf("make the style sheet for code: %w", err)
 	}
-	l := &lessons{root: root, env: env, page: page, css: css, building: make(chan struct{}, 1)}
+	l := &lessons{root: root, env: env, page: page, css: css}
 	l.ctx, l.end = context.WithCancel(context.Background())
 	for n := 1; n <= 2; n++ {
 		l.terminals = append(l.terminals, &terminal{number: n, page: page, note: func(line string) {
@@ -69,7 +59,7 @@ func newLessons(root string, env []string, page sink) (*lessons, error) {
 			}
 		}})
 	}
-	for _, name := range lesson.Names {
+	for _, name := range course.Names {
 		if _, err := l.lessonHTML(name, false); err != nil {
 			return nil, fmt.Errorf("lesson %s: %w", name, err)
 		}
@@ -81,7 +71,7 @@ func newLessons(root string, env []string, page sink) (*lessons, error) {
 // something.
 func (l *lessons) register(mux *http.ServeMux, change func(http.Handler) http.Handler) {
 	mux.HandleFunc("GET /lesson/{name}", l.serveLesson)
-	mux.HandleFunc("GET /"+pictures+"{name}", l.servePicture)
+	mux.HandleFunc("GET /"+course.Pictures+"{name}", l.servePicture)
 	mux.HandleFunc("GET /assets/code.css", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/css; charset=utf-8")
 		w.Write(l.css)
@@ -115,25 +105,29 @@ type terminalView struct {
 // render returns the content of the lessons' part of the page, with the first
 // lesson.
 func (l *lessons) render(mayChange bool) template.HTML {
-	current := lesson.Names[0]
+	first := course.Names[0]
 	view := struct {
 		Names     []string
 		Current   string
 		Lesson    template.HTML
 		Terminals []terminalView
 		MayChange bool
-	}{Names: lesson.Names, Current: current, MayChange: mayChange}
-	var err error
-	if view.Lesson, err = l.lessonHTML(current, mayChange); err != nil {
-		view.Lesson = template.HTML(template.HTMLEscapeString(err.Error()))
-	}
+	}{course.Names, first, orError(l.lessonHTML(first, mayChange)), nil, mayChange}
 	for _, t := range l.terminals {
 		t.mu.Lock()
 		view.Terminals = append(view.Terminals, terminalView{
 			t.number, t.command, t.state, t.htmlOf(t.lines)})
 		t.mu.Unlock()
 	}
-	return execute("lessons", view)
+	return orError(execute("lessons", view))
+}
+
+// orError returns the error, as text, when there is one.
+func orError(html template.HTML, err error) template.HTML {
+	if err != nil {
+		return template.HTML(template.HTMLEscapeString(err.Error()))
+	}
+	return html
 }
 
 // state gives a viewer who joins, or who has missed something, the terminals as
@@ -150,118 +144,29 @@ func (l *lessons) state(viewer sink) {
 	}
 }
 
-func execute(name string, view any) template.HTML {
+func execute(name string, view any) (template.HTML, error) {
 	var page bytes.Buffer
-	if err := lessonsPage.ExecuteTemplate(&page, name, view); err != nil {
-		return template.HTML(template.HTMLEscapeString(err.Error()))
-	}
-	return template.HTML(page.String())
-}
-
-// flagView is what the page shows of a flag.
-type flagView struct {
-	Name, Kind, Value, Usage, Takes string
-	Open                            bool // its default is chosen when the lesson runs
+	err := lessonsPage.ExecuteTemplate(&page, name, view)
+	return template.HTML(page.String()), err
 }
 
 // lessonHTML returns what the page shows of one lesson, read anew.
 func (l *lessons) lessonHTML(name string, mayChange bool) (template.HTML, error) {
-	readme, err := read(filepath.Join(l.root, "README.md"))
+	files, err := course.Files(l.root, name)
 	if err != nil {
 		return "", err
 	}
-	files, err := l.files(name)
+	text, err := course.Text(l.root, name, files)
 	if err != nil {
 		return "", err
 	}
-	view := struct {
-		Name       string
-		Text, Code template.HTML
-		Flags      []flagView
-		MayChange  bool
-	}{Name: name, MayChange: mayChange}
-	if view.Text, err = lessonText(readme, name, files); err != nil {
-		return "", err
-	}
-	if view.Code, err = lessonCode(name, files); err != nil {
-		return "", err
-	}
-	flags := findFlags(files)
-	for _, name := range flags.names {
-		f := flags.set.Lookup(name)
-		takes, usage := flag.UnquoteUsage(f)
-		view.Flags = append(view.Flags, flagView{
-			name, flags.kinds[name], f.DefValue, usage, takes, flags.open[name]})
-	}
-	return execute("lesson", view), nil
-}
-
-// sourceFile is a Go file of a lesson.
-type sourceFile struct {
-	name   string
-	source []byte
-}
-
-// files returns the Go files that a lesson is built from: main.go, and then the
-// others by their names.
-func (l *lessons) files(name string) ([]sourceFile, error) {
-	entries, err := os.ReadDir(filepath.Join(l.root, name))
-	if err != nil {
-		return nil, err
-	}
-	inside := []string{"main.go"}
-	for _, entry := range entries {
-		file := entry.Name()
-		// Go leaves out names that begin so; they are those of editors.
-		ignored := strings.HasPrefix(file, ".") || strings.HasPrefix(file, "_")
-		if !entry.IsDir() && !ignored && file != "main.go" &&
-			strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go") {
-			inside = append(inside, file)
-		}
-	}
-	var files []sourceFile
-	for _, file := range inside {
-		source, err := read(filepath.Join(l.root, name, file))
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, sourceFile{file, source})
-	}
-	return files, nil
-}
-
-// codeID names the place of a lesson's file on the page.
-func codeID(name, file string) string { return "code-" + name + "-" + file }
-
-// lessonCode returns what the page shows of a lesson's files.
-func lessonCode(name string, files []sourceFile) (template.HTML, error) {
-	type fileView struct {
-		ID, Name string
-		Code     template.HTML
-	}
-	var view []fileView
-	for _, f := range files {
-		code, err := highlight(f.source, true)
-		if err != nil {
-			return "", err
-		}
-		view = append(view, fileView{codeID(name, f.name), name + "/" + f.name, code})
-	}
-	return execute("code", view), nil
-}
-
-// read returns the content of a file that is not too large to be shown.
-func read(name string) ([]byte, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, sourceLimit+1))
-	if err == nil && len(content) > sourceLimit {
-		err = fmt.Errorf("%s is larger than %d bytes", name, sourceLimit)
-	}
-	return content, err
+	return execute("lesson", struct {
+		Name      string
+		Text      template.HTML
+		Files     []course.File
+		Flags     []course.Flag
+		MayChange bool
+	}{name, text, files, course.FindFlags(files).All, mayChange})
 }
 
 // serveLesson answers with one lesson. A page that cannot change anything asks
@@ -281,21 +186,11 @@ func (l *lessons) serveLesson(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, string(page))
 }
 
-// pictures is where the repository has the pictures of the lessons' text, and where
-// the page has them.
-const pictures = "docs/pictures/"
-
-var pictureName = regexp.MustCompile(`^\w[-.\w]*\.svg$`)
-
 // servePicture answers with a picture. One that is opened alone is a document, which
 // could run scripts: its policy lets it have its own style and nothing else.
 func (l *lessons) servePicture(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
-	if !pictureName.MatchString(name) {
-		http.NotFound(w, r)
-		return
-	}
-	picture, err := read(filepath.Join(l.root, filepath.FromSlash(pictures), name))
+	picture, err := course.Picture(l.root, name)
 	if err != nil {
 		http.Error(w, fmt.Sprintf("there is no picture %.50q that can be shown", name), http.StatusNotFound)
 		return
@@ -308,11 +203,11 @@ func (l *lessons) servePicture(w http.ResponseWriter, r *http.Request) {
 
 // known answers with an error when there is no such lesson.
 func known(w http.ResponseWriter, name string) bool {
-	if slices.Contains(lesson.Names, name) {
+	if slices.Contains(course.Names, name) {
 		return true
 	}
 	http.Error(w, fmt.Sprintf("there is no lesson %.50q; they are %s",
-		name, strings.Join(lesson.Names, ", ")), http.StatusNotFound)
+		name, strings.Join(course.Names, ", ")), http.StatusNotFound)
 	return false
 }
 
@@ -353,7 +248,7 @@ func (l *lessons) serveRun(w http.ResponseWriter, r *http.Request) {
 	if t == nil {
 		return
 	}
-	files, err := l.files(name)
+	files, err := course.Files(l.root, name)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -363,12 +258,12 @@ func (l *lessons) serveRun(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the flags cannot be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	args, err := arguments(findFlags(files), r.PostForm)
+	args, err := course.FindFlags(files).Arguments(r.PostForm)
 	if err != nil {
 		http.Error(w, name+": "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	code, err := lessonCode(name, files)
+	code, err := execute("code", files)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -390,64 +285,17 @@ func (l *lessons) start(t *terminal, name string, args []string) error {
 		return errors.New("the board is about to end")
 	}
 	ctx, stop := context.WithCancel(l.ctx)
-	if !t.begin(name, command(name, args), stop) {
+	if !t.begin(name, course.Command(name, args), stop) {
 		stop()
 		return fmt.Errorf("terminal %d is in use: stop what runs there first; "+
 			"there are two, so two lessons can run at a time", t.number)
 	}
 	l.runs.Go(func() {
 		defer stop()
-		l.run(ctx, t, name, args)
+		t.end(course.Run(ctx, course.Program{
+			Root: l.root, Name: name, Args: args, Env: l.env,
+			Stdout: printer{t, stdout}, Stderr: printer{t, stderr},
+		}, t.running))
 	})
 	return nil
-}
-
-// arguments returns the command line for the values of a form. A flag that is
-// empty, or that has its default, is left out.
-func arguments(flags *lessonFlags, form map[string][]string) ([]string, error) {
-	for name := range form {
-		if !slices.Contains(flags.names, name) {
-			return nil, fmt.Errorf("there is no flag %.50q", name)
-		}
-	}
-	var args []string
-	for _, name := range flags.names {
-		values := form[name]
-		if len(values) == 0 || len(values) == 1 && values[0] == "" {
-			continue
-		}
-		value := values[0]
-		if len(values) > 1 || len(value) > valueLimit || visible(value) != value {
-			return nil, fmt.Errorf("-%s takes one value of at most %d bytes, of printable text",
-				name, valueLimit)
-		}
-		f := flags.set.Lookup(name)
-		if err := f.Value.Set(value); err != nil {
-			return nil, fmt.Errorf("-%s: %q is no %s", name, value, flags.kinds[name])
-		}
-		switch set := f.Value.String(); {
-		case set == f.DefValue && !flags.open[name]:
-		case flags.kinds[name] != "bool":
-			args = append(args, "-"+name, value)
-		case set == "true":
-			args = append(args, "-"+name)
-		default:
-			args = append(args, "-"+name+"=false")
-		}
-	}
-	return args, nil
-}
-
-var plainArgument = regexp.MustCompile(`^[-=.:/\w]+$`)
-
-// command returns what somebody would type at a terminal for the same run.
-func command(name string, args []string) string {
-	line := "go run ./" + name
-	for _, arg := range args {
-		if !plainArgument.MatchString(arg) {
-			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-		}
-		line += " " + arg
-	}
-	return line
 }

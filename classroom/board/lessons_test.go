@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -21,10 +19,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"example.com/etcd-by-example/classroom/lesson"
+	"example.com/etcd-by-example/classroom/course"
 )
-
-const repository = "../.."
 
 // recorder is a sink that keeps what the page would show.
 type recorder struct {
@@ -62,7 +58,7 @@ func workspace(t *testing.T, source string) string {
 	root := t.TempDir()
 	var readme, work strings.Builder
 	work.WriteString("go 1.26.0\n")
-	for _, name := range lesson.Names {
+	for _, name := range course.Names {
 		fmt.Fprintf(&readme, "## %s\n\nWords.\n\n", name)
 		fmt.Fprintf(&work, "use ./%s\n", name)
 		if err := os.Mkdir(filepath.Join(root, name), 0o700); err != nil {
@@ -136,263 +132,6 @@ func run(t *testing.T, server *httptest.Server, page *recorder) {
 	shows(t, page, "terminal-1-state", `class="ended"`)
 }
 
-// part is what stands between a heading of README.md and the next one.
-type part struct {
-	level       int
-	title, text string
-}
-
-// parts cuts a page at its headings, which are outside of code.
-func parts(readme string) []part {
-	all := []part{{}}
-	code := false
-	heading := regexp.MustCompile(`^(#{1,6}) (.*)\n`)
-	for line := range strings.Lines(readme) {
-		if strings.HasPrefix(strings.TrimSpace(line), "```") {
-			code = !code
-		}
-		if found := heading.FindStringSubmatch(line); found != nil && !code {
-			all = append(all, part{level: len(found[1]), title: found[2]})
-		} else {
-			all[len(all)-1].text += line
-		}
-	}
-	return all
-}
-
-// TestLessonText compares what is shown of each lesson with what README.md has of
-// it, whatever that says.
-func TestLessonText(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join(repository, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &lessons{root: repository}
-	for _, name := range lesson.Names {
-		files, err := l.files(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		page, err := lessonText(readme, name, files)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		html := string(page)
-		var titles []string
-		written := ""
-		section, wanted := "", false
-		for _, p := range parts(string(readme)) {
-			if p.level <= 2 {
-				section = p.title
-			}
-			if p.level <= 3 {
-				wanted = section == name || p.level == 3 && strings.HasPrefix(p.title, "Break "+name[:2])
-			}
-			if wanted {
-				titles = append(titles, template.HTMLEscapeString(p.title))
-				written += "\n" + p.text
-			}
-		}
-		var shown []string
-		for _, found := range regexp.MustCompile(`<h\d id="[^"]+">(.*)</h\d>`).FindAllStringSubmatch(html, -1) {
-			shown = append(shown, regexp.MustCompile(`<[^>]*>`).ReplaceAllString(found[1], ""))
-		}
-		if !slices.Equal(shown, titles) || titles[0] != name {
-			t.Errorf("%s: the headings are\n%q\nwant\n%q", name, shown, titles)
-		}
-		for markdown, markup := range map[string]string{
-			"(?m)^ *```console$": `<pre class="console"`, "(?m)^ *```go$": `<pre class="chroma">`,
-			"(?m)^<details>$": "<details>", "(?m)^</details>$": "</details>",
-			`!\[[^]]*\]\(` + pictures: `<img src="/` + pictures, `(?m)^\|[-:| ]+\|$`: "<table>",
-		} {
-			want := len(regexp.MustCompile(markdown).FindAllString(written, -1))
-			if got := strings.Count(html, markup); got != want {
-				t.Errorf("%s: %d of %q, want %d of %q", name, got, markup, want, markdown)
-			}
-		}
-		if at := strings.Index(html, "<pre>&lt;"); at >= 0 {
-			t.Errorf("%s: HTML that the board does not know: %.100s", name, html[at:])
-		}
-		for _, link := range regexp.MustCompile(`href="([^"]*)"`).FindAllStringSubmatch(html, -1) {
-			id, inside := strings.CutPrefix(link[1], "#")
-			isFile := slices.ContainsFunc(files, func(f sourceFile) bool { return codeID(name, f.name) == id })
-			if inside && !isFile && !strings.Contains(html, `id="`+id+`"`) ||
-				!inside && !strings.HasPrefix(link[1], "https://") {
-				t.Errorf("%s: a link to %s, which is not on the page", name, link[1])
-			}
-		}
-		for _, picture := range regexp.MustCompile(`<img src="/([^"]*)"`).FindAllStringSubmatch(html, -1) {
-			if _, err := os.Stat(filepath.Join(repository, picture[1])); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-	}
-	if _, err := lessonText(readme, "09-none", nil); err == nil {
-		t.Error("no error for a section that is not there")
-	}
-}
-
-// TestLessonTextShows renders what a section of README.md may consist of.
-func TestLessonTextShows(t *testing.T) {
-	page, err := lessonText([]byte("# Title\n\n## 05-lease\n\n"+
-		"**The idea.** A lease is a *time to live*, see `Grant`.\n\n"+
-		"![A lease & its \"end\"](docs/pictures/lease.svg)\n\n"+
-		"Text ![of another](docs/screenshots/board.png) and ![a third](https://example.com/x.svg),\n"+
-		"![a fourth](docs/pictures/../x.svg) [![in a link](docs/pictures/two-words.svg)](docs/BOARD.md)\n\n"+
-		"Read [main.go](05-lease/main.go), [keep.go](05-lease/keep.go), [gone](05-lease/gone.go),\n"+
-		"[other](06-watch/main.go), [docs](docs/PROOF.md), [below](#break-05-the-client-dies),\n"+
-		"[three](#break-05-the-leader-dies), [elsewhere](#three-members).\n\n"+
-		"| key | count |\n|---|--:|\n| `a` | **2** |\n\n"+
-		"<details>\n<summary>Predict: is `a` | <code>b</code>?</summary>\n\n**No.** Since\n\n```console\n$ true\n```\n\n</details>\n\n"+
-		"### Break 05: the client dies\n\n**What you see.** Nothing.\n\n"+
-		"## Three members\n\nhidden\n\n### Break 02: a write\n\nhidden\n\n"+
-		"### Break 05: the leader dies\n\n**Strike.** Now.\n\n#### Why\n\nSo.\n\n### Docker\n\nhidden\n"),
-		"05-lease", []sourceFile{{name: "main.go"}, {name: "keep.go"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	html := string(page)
-	for _, want := range []string{
-		`<h2 id="text-05-lease">05-lease</h2>`,
-		"<p><strong>The idea.</strong> A lease is a <em>time to live</em>, see <code>Grant</code>.</p>",
-		`<p><img src="/docs/pictures/lease.svg" alt="A lease &amp; its &quot;end&quot;"></p>`,
-		"Text of another and a third,\na fourth ",
-		`<img src="/docs/pictures/two-words.svg" alt="in a link"></p>`,
-		`<a href="#code-05-lease-main.go">main.go</a>, <a href="#code-05-lease-keep.go">keep.go</a>, gone,`,
-		"\nother, docs, " + `<a href="#text-break-05-the-client-dies">below</a>,`,
-		`<a href="#text-break-05-the-leader-dies">three</a>, elsewhere.`,
-		"<th>key</th>\n" + `<th align="right">count</th>`,
-		"<td><code>a</code></td>\n" + `<td align="right"><strong>2</strong></td>`,
-		"<summary>Predict: is `a` | <code>b</code>?</summary>\n<p><strong>No.</strong> Since</p>\n<pre class=\"console\"",
-		"</pre>\n</details>\n" + `<h3 id="text-break-05-the-client-dies">Break 05: the client dies</h3>`,
-		"<p><strong>What you see.</strong> Nothing.</p>\n" + `<h3 id="text-break-05-the-leader-dies">`,
-		"<p><strong>Strike.</strong> Now.</p>\n" + `<h4 id="text-why">Why</h4>`,
-	} {
-		if !strings.Contains(html, want) {
-			t.Errorf("no %s", want)
-		}
-	}
-	if strings.Contains(html, "hidden") || strings.Contains(html, "style=") || strings.Count(html, "<img") != 2 {
-		t.Error("it shows what it should not")
-	}
-	if t.Failed() {
-		t.Log(html)
-	}
-}
-
-func TestLessonTextIsNoMarkup(t *testing.T) {
-	page, err := lessonText([]byte("## 01-connect\n\n"+
-		"<script>alert(1)</script>\n\n"+
-		"in a line <img src=x onerror=alert(2)> and [a link](javascript:alert(3))\n\n"+
-		"![<script>](javascript:alert(7)) ![b](docs/pictures/x.svg?<script> \"y\")\n\n"+
-		"<details>\n<summary>a <b onclick=alert(4)>b</b> <code>c</code></summary>\n\ninside\n\n"+
-		"</details>\n\n"+
-		"<details onclick=alert(5)>\n<summary>x</summary>\n\n"+
-		"</details>\n\n"+ // Without a beginning that is known.
-		"<details>\n<summary>never closed</summary>\n\n"+
-		"<!-- a comment --><svg onload=alert(6)>\n\n"+
-		"```console\n$ <script>\n```\n\n```go\nvar a = \"<script>\"\n```\n\n"+
-		"```other\n<script>\n```\n\n"+
-		"## 02-put\n\nsecret\n"), "01-connect", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	html := string(page)
-	tag := regexp.MustCompile(`<([a-zA-Z/!][^>]*)>`)
-	allowed := regexp.MustCompile(`^/?(h2|p|pre|code|span|div|details|summary)( (id|class|tabindex)="[^"]*")*$`)
-	for _, found := range tag.FindAllStringSubmatch(html, -1) {
-		if !allowed.MatchString(found[1]) {
-			t.Errorf("it contains %s", found[0])
-		}
-	}
-	for words, count := range map[string]int{
-		"<details>": 1, "</details>": 1, "<code>c</code>": 1, "&lt;script&gt;": 5,
-		"secret": 0, "style=": 0, "href=": 0,
-	} {
-		if got := strings.Count(html, words); got != count {
-			t.Errorf("%q is there %d times, want %d", words, got, count)
-		}
-	}
-	if t.Failed() {
-		t.Log(html)
-	}
-}
-
-// TestLessonFlags compares the flags that are read from a lesson's source with
-// those that the lesson itself prints.
-func TestLessonFlags(t *testing.T) {
-	root, err := filepath.Abs(repository)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid := regexp.MustCompile(` \(default "pid-[0-9]+"\)`)
-	total := 0
-	for _, name := range lesson.Names {
-		program, err := lesson.Build(t.Context(), root, name, t.Output())
-		if err != nil {
-			t.Fatal(err)
-		}
-		printed, err := exec.Command(program, "-h").CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s -h: %v", name, err)
-		}
-		_, want, _ := strings.Cut(string(printed), "\n")
-		files, err := (&lessons{root: root}).files(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		flags := findFlags(files)
-		var got bytes.Buffer
-		flags.set.SetOutput(&got)
-		flags.set.PrintDefaults()
-		if want = pid.ReplaceAllString(want, ""); got.String() != want {
-			t.Errorf("%s: got\n%swant\n%s", name, &got, want)
-		}
-		total += len(flags.names)
-	}
-	if total == 0 {
-		t.Error("no lesson has a flag")
-	}
-}
-
-func TestArguments(t *testing.T) {
-	flags := findFlags([]sourceFile{
-		{"main.go", []byte("package main\n" +
-			"var a = flag.Int64(\"ttl\", 2+1, \"\")\nvar b = flag.Bool(\"guard\", true, \"\")\n")},
-		{"broken.go", nil},
-		{"other.go", []byte("package main\nvar c = flag.String(\"name\", fmt.Sprint(1), \"\")\n" +
-			"func init() { flag.DurationVar(&d, \"for\", 90*time.Second, \"\") }\n")},
-	})
-	for _, c := range []struct {
-		form map[string][]string
-		want string
-		err  string
-	}{
-		{map[string][]string{"ttl": {"3"}, "guard": {"true"}, "for": {"1m30s"}, "name": {""}}, "", ""},
-		{map[string][]string{"ttl": {"10"}, "guard": {"false"}, "for": {"5s"}, "name": {"-alice b"}},
-			"-ttl 10 -guard=false -name -alice b -for 5s", ""},
-		{map[string][]string{"ttl": {"ten"}}, "", `-ttl: "ten" is no int64`},
-		{map[string][]string{"for": {"5"}}, "", "is no duration"},
-		{map[string][]string{"other": {"5"}}, "", `there is no flag "other"`},
-		{map[string][]string{"ttl": {"1", "2"}}, "", "one value"},
-		{map[string][]string{"name": {strings.Repeat("a", 101)}}, "", "at most 100 bytes"},
-		{map[string][]string{"name": {"a\x00b"}}, "", "printable"},
-		{map[string][]string{"name": {"a\u202eb"}}, "", "printable"},
-	} {
-		args, err := arguments(flags, c.form)
-		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
-			t.Errorf("%v: error %v, want %q", c.form, err, c.err)
-		}
-		if got := strings.Join(args, " "); got != c.want {
-			t.Errorf("%v: got %q, want %q", c.form, got, c.want)
-		}
-	}
-	if got := command("08-txn-lock", []string{"-name", "it's me", "-ttl", "3"}); got != `go run ./08-txn-lock -name 'it'\''s me' -ttl 3` {
-		t.Errorf("command: %s", got)
-	}
-}
-
 // TestEditedLesson runs a lesson, edits it and runs it again; then it breaks it.
 func TestEditedLesson(t *testing.T) {
 	source := "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"first words\") }\n"
@@ -434,12 +173,6 @@ func TestFiles(t *testing.T) {
 	write(t, filepath.Join(folder, "follow.go"), "package main\n\nimport (\n\t\"flag\"\n\t\"fmt\"\n)\n\n"+
 		"func follow() {\n\tname := flag.String(\"name\", \"ann\", \"\")\n\tflag.Parse()\n\tfmt.Println(*name, \"follows\")\n}\n")
 	write(t, filepath.Join(folder, "again.go"), "package main\n\n// <again>\n")
-	for _, name := range []string{"a_test.go", "notes.txt", ".hidden.go", "_left.go"} {
-		write(t, filepath.Join(folder, name), "package main\n\n// unseen\n")
-	}
-	if err := os.Mkdir(filepath.Join(folder, "folder.go"), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	_, server, page := serveLessons(t, root)
 	_, shown := get(t, server.URL+"/lesson/01-connect")
 	code := regexp.MustCompile(`<div id="code-01-connect-([^"]*)"><h2>01-connect/([^<]*)</h2>`)
@@ -455,7 +188,7 @@ func TestFiles(t *testing.T) {
 		if !slices.Equal(names, []string{"main.go", "again.go", "follow.go"}) {
 			t.Errorf("the files are %v", names)
 		}
-		for words, count := range map[string]int{"&lt;again&gt;": 1, `<span class="ln">`: 18, "unseen": 0} {
+		for words, count := range map[string]int{"&lt;again&gt;": 1, `<span class="ln">`: 18} {
 			if got := strings.Count(where, words); got != count {
 				t.Errorf("%q is there %d times, want %d:\n%s", words, got, count, where)
 			}
@@ -474,7 +207,7 @@ func TestFiles(t *testing.T) {
 		t.Error("the code that comes with a run is not that of the page")
 	}
 
-	write(t, filepath.Join(folder, "again.go"), "package main\n//"+strings.Repeat("a", sourceLimit))
+	write(t, filepath.Join(folder, "again.go"), "package main\n//"+strings.Repeat("a", course.FileLimit))
 	if status, text := get(t, server.URL+"/lesson/01-connect"); status != 500 || !strings.Contains(text, "is larger than") {
 		t.Errorf("a file that is too large: status %d: %.200s", status, text)
 	}
@@ -489,7 +222,7 @@ func TestPictures(t *testing.T) {
 	}
 	const picture = `<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`
 	write(t, filepath.Join(folder, "a-b_1.svg"), picture)
-	write(t, filepath.Join(folder, "large.svg"), strings.Repeat(" ", sourceLimit+1))
+	write(t, filepath.Join(folder, "large.svg"), strings.Repeat(" ", course.FileLimit+1))
 	write(t, filepath.Join(folder, "notes.txt"), "secret")
 	write(t, filepath.Join(folder, ".svg"), "secret")
 	write(t, filepath.Join(root, "docs", "outside.svg"), "secret")
@@ -716,48 +449,4 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("after the end %s shows %s", id, page.text(id))
 		}
 	}
-}
-
-// TestCodeCSS checks that code can be read in both styles: on white and black,
-// and on grounds a little away from these.
-func TestCodeCSS(t *testing.T) {
-	css, err := codeCSS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	light, dark, found := strings.Cut(string(css), "@media (prefers-color-scheme: dark)")
-	if !found {
-		t.Fatal("no style for the dark")
-	}
-	color := regexp.MustCompile(`[^-]color: (#[0-9a-f]{6})`)
-	for _, c := range []struct{ css, ground string }{{light, "#eef1f4"}, {dark, "#161b22"}} {
-		colors := color.FindAllStringSubmatch(c.css, -1)
-		if len(colors) < 8 {
-			t.Errorf("only %d colors", len(colors))
-		}
-		for _, found := range colors {
-			if got := contrast(found[1], c.ground); got < 4.5 && found[1] != "#7f7f7f" {
-				t.Errorf("%s on %s: %.1f to 1", found[1], c.ground, got)
-			}
-		}
-	}
-}
-
-// contrast is that of WCAG 2.
-func contrast(a, b string) float64 {
-	x, y := luminance(a), luminance(b)
-	return (max(x, y) + 0.05) / (min(x, y) + 0.05)
-}
-
-func luminance(color string) float64 {
-	var r, g, b int
-	fmt.Sscanf(color, "#%02x%02x%02x", &r, &g, &b)
-	linear := func(v int) float64 {
-		if c := float64(v) / 255; c > 0.03928 {
-			return math.Pow((c+0.055)/1.055, 2.4)
-		} else {
-			return c / 12.92
-		}
-	}
-	return 0.2126*linear(r) + 0.7152*linear(g) + 0.0722*linear(b)
 }

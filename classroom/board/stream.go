@@ -20,7 +20,7 @@ const (
 	beatEvery  = 5 * time.Second
 
 	// writeEvery keeps what reaches a browser under 30 updates a second.
-	writeEvery = 40 * time.Millisecond
+	writeEvery = 34 * time.Millisecond
 	writeLimit = 10 * time.Second
 )
 
@@ -114,7 +114,10 @@ func (v *viewer) add(m message) {
 	if v.size += len(m.data(v.guest)); v.size > maxPending {
 		v.pending, v.size, v.missed = nil, 0, true
 	}
-	signal(v.wake)
+	select {
+	case v.wake <- struct{}{}:
+	default: // It is to wake already.
+	}
 }
 
 // take returns what is queued, and whether a snapshot must come first.
@@ -263,7 +266,10 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request, guest bool) {
 			if len(messages) > 0 && !write("update", list(messages, guest)...) {
 				return
 			}
-			pause(r.Context(), writeEvery)
+			select {
+			case <-r.Context().Done():
+			case <-time.After(writeEvery):
+			}
 		}
 	}
 }

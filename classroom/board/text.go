@@ -6,31 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
-)
 
-// visible returns what may be shown of bytes that somebody else wrote: what is
-// no UTF-8 as \xNN, and what cannot be seen, or would turn the text around it,
-// by its number.
-func visible(raw string) string {
-	var text strings.Builder
-	for len(raw) > 0 {
-		r, size := utf8.DecodeRuneInString(raw)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&text, `\x%02x`, raw[0])
-		case r < ' ':
-			text.WriteRune('\u2400' + r) // The picture of the control character.
-		case !unicode.IsPrint(r):
-			fmt.Fprintf(&text, "⟨U+%04X⟩", r)
-		default:
-			text.WriteRune(r)
-		}
-		raw = raw[size:]
-	}
-	return text.String()
-}
+	"example.com/etcd-by-example/classroom/drawing"
+)
 
 // cut shortens a text to a number of characters.
 func cut(text string, length int) string {
@@ -49,7 +28,7 @@ func cut(text string, length int) string {
 
 // short returns a value in one line.
 func short(raw []byte, length int) string {
-	return cut(visible(string(raw[:min(len(raw), 4*length)])), length)
+	return cut(drawing.Visible(string(raw[:min(len(raw), 4*length)])), length)
 }
 
 // The kinds of values, as they are called on the page.
@@ -84,11 +63,7 @@ func long(raw []byte) string {
 	}
 	lines := strings.Split(string(raw), "\n")
 	for i, line := range lines {
-		parts := strings.Split(strings.TrimSuffix(line, "\r"), "\t")
-		for j, part := range parts {
-			parts[j] = visible(part)
-		}
-		lines[i] = strings.Join(parts, "\t")
+		lines[i] = printable(strings.TrimSuffix(line, "\r"))
 	}
 	return strings.Join(lines, "\n")
 }

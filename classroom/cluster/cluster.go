@@ -64,6 +64,10 @@ type Config struct {
 	// Args are further command-line arguments for every member. They come last
 	// and win over those that the package gives.
 	Args []string
+
+	// Ended, when it is set, is called when a member that was ready has ended, and
+	// nobody has asked for that here. how is what the system says.
+	Ended func(m *Member, how string)
 }
 
 // Cluster is a set of etcd members that were started together.
@@ -75,11 +79,16 @@ type Cluster struct {
 	Dir string
 
 	temporary bool
+	owner     *os.File      // says that a temporary folder is in use
+	peers     *peers        // nil for one member
 	acting    chan struct{} // has room for the one that acts on the members
 
 	mu      sync.Mutex
 	emptied chan struct{} // closed by the next Reset
 }
+
+// temporaryPrefix is what the names of temporary data folders begin with.
+const temporaryPrefix = "classroom-"
 
 // attempts is how often Start tries other ports when it may choose them:
 // between choosing a port and listening on it, another program may take it.
@@ -104,16 +113,28 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	count := max(config.Members, 1)
 	c := &Cluster{Dir: config.Dir, acting: make(chan struct{}, 1), emptied: make(chan struct{})}
 	if c.Dir == "" {
+		removeLeftovers()
 		c.temporary = true
-		if c.Dir, err = os.MkdirTemp("", "classroom-"); err != nil {
+		if c.Dir, err = os.MkdirTemp("", temporaryPrefix); err != nil {
 			return nil, fmt.Errorf("make a data folder: %w", err)
+		}
+		if c.owner, err = own(c.Dir); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(c.Dir))
 		}
 	} else if err := fits(c.Dir, count); err != nil {
 		return nil, err
 	}
+	_, kept := os.Stat(filepath.Join(c.Dir, memberName(0), "member"))
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.Close())
+		if err == nil {
+			return
+		}
+		err = errors.Join(err, c.Close())
+		if kept != nil {
+			// What only some of them have made would be refused the next time.
+			for _, m := range c.Members {
+				err = errors.Join(err, os.RemoveAll(m.Data))
+			}
 		}
 	}()
 
@@ -121,10 +142,8 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.temporary && count > 1 {
-		if err := samePorts(c.Dir, ports[0]); err != nil {
-			return nil, err
-		}
+	if count > 1 {
+		c.peers = newPeers()
 	}
 	var initial []string
 	for i := range count {
@@ -133,20 +152,30 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 			Endpoint: "127.0.0.1:" + strconv.Itoa(ports[2*i]),
 			Data:     filepath.Join(c.Dir, memberName(i)),
 			program:  config.Program,
-			peer:     "http://127.0.0.1:" + strconv.Itoa(ports[2*i+1]),
+			ended:    config.Ended,
+			peers:    c.peers,
+		}
+		listening := "127.0.0.1:" + strconv.Itoa(ports[2*i+1])
+		m.PeerURL = "http://" + listening
+		if c.peers != nil {
+			m.host = peerHost(i)
+			m.PeerURL = "http://" + m.host + ":2380"
+			if m.proxy, err = c.peers.add(m.host, listening); err != nil {
+				return nil, err
+			}
 		}
 		c.Members = append(c.Members, m)
-		initial = append(initial, m.Name+"="+m.peer)
+		initial = append(initial, m.Name+"="+m.PeerURL)
 	}
-	for _, m := range c.Members {
+	for i, m := range c.Members {
 		m.args = []string{
 			"etcd",
 			"--name=" + m.Name,
 			"--data-dir=" + m.Data,
 			"--listen-client-urls=http://" + m.Endpoint,
 			"--advertise-client-urls=http://" + m.Endpoint,
-			"--listen-peer-urls=" + m.peer,
-			"--initial-advertise-peer-urls=" + m.peer,
+			"--listen-peer-urls=http://127.0.0.1:" + strconv.Itoa(ports[2*i+1]),
+			"--initial-advertise-peer-urls=" + m.PeerURL,
 			"--initial-cluster=" + strings.Join(initial, ","),
 			"--initial-cluster-token=etcd-by-example",
 		}
@@ -211,9 +240,9 @@ func (c *Cluster) Exclusively(ctx context.Context, do func() error) error {
 }
 
 // Reset empties the store. It ends all members, whether they run, are paused or
-// have ended, removes their data, also when it is kept, and starts them again on
-// their ports, with their arguments. It returns when each of them answers reads and
-// writes: at revision 1, with no leases and no users.
+// have ended, heals those that are cut off, removes their data, also when it is
+// kept, and starts them again on their ports, with their arguments. It returns when
+// each of them answers reads and writes: at revision 1, with no leases and no users.
 //
 // Nothing else that goes through Exclusively happens meanwhile. After an error some
 // members may not run; another Reset can mend that.
@@ -227,6 +256,7 @@ func (c *Cluster) Reset(ctx context.Context) error {
 		}
 		// Only now: a member that had its data would hand it to the others.
 		for _, m := range c.Members {
+			m.join()
 			if err := os.RemoveAll(m.Data); err != nil {
 				return fmt.Errorf("remove the data of %s: %w", m.Name, err)
 			}
@@ -248,8 +278,13 @@ func (c *Cluster) Emptied() <-chan struct{} {
 }
 
 // Restart restarts members one after the other: each is ready before the next one
-// is stopped. It is called within Exclusively.
+// is stopped. When one is cut off, it restarts none. It is called within Exclusively.
 func (c *Cluster) Restart(ctx context.Context, members []*Member) error {
+	for _, m := range members {
+		if err := m.mayStart(); err != nil {
+			return err
+		}
+	}
 	var started []*Member
 	for i, m := range members {
 		if err := m.Stop(); err != nil {
@@ -271,11 +306,12 @@ func (c *Cluster) Restart(ctx context.Context, members []*Member) error {
 	return nil
 }
 
-// majority reports whether enough members run to elect a leader.
+// majority reports whether enough members run, and reach each other, to elect a
+// leader.
 func (c *Cluster) majority() bool {
 	running := 0
 	for _, m := range c.Members {
-		if m.PID() != 0 && !m.Paused() {
+		if m.PID() != 0 && !m.Paused() && !m.CutOff() {
 			running++
 		}
 	}
@@ -288,7 +324,7 @@ func (c *Cluster) majority() bool {
 func (c *Cluster) Close() error {
 	c.acting <- struct{}{}
 	defer func() { <-c.acting }()
-	failures := make([]error, len(c.Members)+1)
+	failures := make([]error, len(c.Members), len(c.Members)+2)
 	var members sync.WaitGroup
 	for i, m := range c.Members {
 		members.Go(func() {
@@ -300,8 +336,11 @@ func (c *Cluster) Close() error {
 		})
 	}
 	members.Wait()
+	if c.peers != nil {
+		failures = append(failures, c.peers.close())
+	}
 	if c.temporary {
-		failures[len(c.Members)] = os.RemoveAll(c.Dir)
+		failures = append(failures, os.RemoveAll(c.Dir), c.owner.Close())
 	}
 	return errors.Join(failures...)
 }
@@ -325,25 +364,6 @@ func fits(dir string, count int) error {
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
-	}
-	return nil
-}
-
-// samePorts returns an error when dir holds the data of members with other ports:
-// they know each other by their addresses, and would wait for ever for a majority.
-// Where there is no data yet, it notes the first port for the next time.
-func samePorts(dir string, first int) error {
-	note := filepath.Join(dir, "port")
-	port := strconv.Itoa(first)
-	if _, err := os.Stat(filepath.Join(dir, memberName(0), "member")); err != nil {
-		if err := os.WriteFile(note, []byte(port), 0o600); err != nil {
-			return fmt.Errorf("note the port of the members: %w", err)
-		}
-		return nil
-	}
-	if known, err := os.ReadFile(note); err == nil && string(known) != port {
-		return fmt.Errorf("%s holds the data of members at port %s: start them with that -port",
-			dir, known)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,23 +34,33 @@ type Member struct {
 	// Data is its data folder. Beside it, with the ending .log, is its log.
 	Data string
 
-	peer    string
+	// PeerURL is how the other members know it. When there are others, nobody but
+	// them reaches it there.
+	PeerURL string
+
+	peers   *peers // nil when there are no others
+	host    string // by which they know it
+	proxy   string
 	program string
 	args    []string
+	ended   func(*Member, string)
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has ended
 	paused bool
+	awaits *atomic.Bool // would it surprise nobody if cmd ended?
 }
 
-// Actions are what users may do to a member, by the names that they type. Stop,
-// Kill, Pause and Resume do not look at the context.
+// Actions are what users may do to a member, by the names that they type. Only
+// restart looks at the context.
 var Actions = map[string]func(context.Context, *Member) error{
 	"stop":    func(_ context.Context, m *Member) error { return m.Stop() },
 	"kill":    func(_ context.Context, m *Member) error { return m.Kill() },
 	"pause":   func(_ context.Context, m *Member) error { return m.Pause() },
 	"resume":  func(_ context.Context, m *Member) error { return m.Resume() },
+	"cut":     func(_ context.Context, m *Member) error { return m.Cut() },
+	"heal":    func(_ context.Context, m *Member) error { return m.Heal() },
 	"restart": func(ctx context.Context, m *Member) error { return m.Restart(ctx) },
 }
 
@@ -73,6 +84,59 @@ func (m *Member) Paused() bool {
 	return m.running() && m.paused
 }
 
+// Cut cuts the member off from the other members, in both directions, until Heal.
+// Clients still reach it. That lasts when the member ends; it cannot be started
+// then, because without the others it would never be ready.
+func (m *Member) Cut() error {
+	if m.peers == nil {
+		return fmt.Errorf("cut %s off: there are no other members", m.Name)
+	}
+	m.peers.cut(m.host)
+	return nil
+}
+
+// Heal lets the member reach the others again, and them it. It does not wait for
+// the member to have caught up.
+func (m *Member) Heal() error {
+	if m.peers == nil {
+		return fmt.Errorf("heal %s: there are no other members", m.Name)
+	}
+	m.join()
+	return nil
+}
+
+func (m *Member) join() {
+	if m.peers != nil {
+		m.peers.heal(m.host)
+	}
+}
+
+// CutOff reports whether the member was cut off and not healed since.
+func (m *Member) CutOff() bool { return m.peers != nil && m.peers.isCut(m.host) }
+
+// State returns what is known of the member without asking it, or "" when it has to be
+// asked. A member that is cut off may still call itself the leader.
+func (m *Member) State() string {
+	switch {
+	case m.PID() == 0:
+		return "stopped"
+	case m.Paused():
+		return "paused"
+	case m.CutOff():
+		return "cut off"
+	default:
+		return ""
+	}
+}
+
+// mayStart returns an error when the member cannot be started.
+func (m *Member) mayStart() error {
+	if m.CutOff() {
+		return fmt.Errorf("start %s: it is cut off from the other members; heal it first", m.Name)
+	}
+	return nil
+}
+
 // Start starts a member that has ended, with the data that it had, and returns
 // when it answers reads and writes.
 func (m *Member) Start(ctx context.Context) error {
@@ -82,8 +146,23 @@ func (m *Member) Start(ctx context.Context) error {
 	return m.ready(ctx)
 }
 
-// Restart stops the member and starts it again.
+// Replace starts a member that has ended, with no data, as one that the others have
+// just added under its PeerURL. It returns when the member answers reads and writes.
+func (m *Member) Replace(ctx context.Context) error {
+	if err := os.RemoveAll(m.Data); err != nil {
+		return fmt.Errorf("remove the data of %s: %w", m.Name, err)
+	}
+	if err := m.launch("--initial-cluster-state=existing"); err != nil {
+		return err
+	}
+	return m.ready(ctx)
+}
+
+// Restart stops the member and starts it again, unless it is cut off.
 func (m *Member) Restart(ctx context.Context) error {
+	if err := m.mayStart(); err != nil {
+		return err
+	}
 	if err := m.Stop(); err != nil {
 		return err
 	}
@@ -98,6 +177,7 @@ func (m *Member) Stop() error {
 	if !m.running() {
 		return nil
 	}
+	m.awaits.Store(true)
 	process.Resume(m.cmd.Process) // A paused member would not hear of it.
 	if err := m.cmd.Process.Signal(syscall.SIGTERM); err == nil {
 		select {
@@ -153,6 +233,7 @@ func (m *Member) running() bool {
 }
 
 func (m *Member) kill() error {
+	m.awaits.Store(true)
 	if err := m.cmd.Process.Kill(); err != nil &&
 		!errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill %s: %w", m.Name, err)
@@ -161,8 +242,12 @@ func (m *Member) kill() error {
 	return nil
 }
 
-// launch starts the member's process and does not wait for it to be ready.
-func (m *Member) launch() error {
+// launch starts the member's process, with further arguments, and does not wait for
+// it to be ready.
+func (m *Member) launch(further ...string) error {
+	if err := m.mayStart(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.running() {
@@ -181,10 +266,14 @@ func (m *Member) launch() error {
 	}
 	defer log.Close()
 
+	env := append(withoutEtcd(os.Environ()), memberVariable+"="+m.Name)
+	if m.proxy != "" {
+		env = throughProxy(env, m.proxy)
+	}
 	cmd := &exec.Cmd{
 		Path:   program,
-		Args:   m.args,
-		Env:    append(withoutEtcd(os.Environ()), memberVariable+"="+m.Name),
+		Args:   slices.Concat(m.args, further),
+		Env:    env,
 		Stdout: log,
 		Stderr: log,
 	}
@@ -195,12 +284,16 @@ func (m *Member) launch() error {
 	if err := process.Start(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", m.Name, err)
 	}
-	exited := make(chan struct{})
+	exited, awaits := make(chan struct{}), new(atomic.Bool)
+	awaits.Store(true) // Until it is ready: then who waits for that is told.
 	go func() {
 		cmd.Wait()
 		close(exited)
+		if !awaits.Load() && m.ended != nil {
+			m.ended(m, cmd.ProcessState.String())
+		}
 	}()
-	m.cmd, m.exited, m.paused = cmd, exited, false
+	m.cmd, m.exited, m.paused, m.awaits = cmd, exited, false, awaits
 	return nil
 }
 
@@ -217,19 +310,24 @@ func withoutEtcd(environ []string) []string {
 // each connection that comes too early.
 func (m *Member) ready(ctx context.Context) error {
 	m.mu.Lock()
-	exited := m.exited
+	cmd, exited := m.cmd, m.exited
 	m.mu.Unlock()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for !m.healthy(ctx) {
 		select {
 		case <-exited:
-			return m.failure()
+			return m.failure(cmd.ProcessState)
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w (its log is %s)",
 				m.Name, ctx.Err(), m.Log())
 		case <-poll.C:
 		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.exited == exited && m.running() {
+		m.awaits.Store(false)
 	}
 	return nil
 }
@@ -251,8 +349,8 @@ func (m *Member) healthy(ctx context.Context) bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-// failure returns why the member ended: what its log says last.
-func (m *Member) failure() error {
+// failure returns why the member ended: its status, and what its log says last.
+func (m *Member) failure(state *os.ProcessState) error {
 	lines, err := tail(m.Log(), 3)
 	if err != nil {
 		return fmt.Errorf("start %s: it ended, and its log cannot be read: %w",
@@ -263,14 +361,14 @@ func (m *Member) failure() error {
 	if strings.Contains(text, "address already in use") {
 		cause = errPort
 	}
-	return fmt.Errorf("start %s: %w; the end of %s:\n  %s",
-		m.Name, cause, m.Log(), text)
+	return fmt.Errorf("start %s: %w (%v); the end of %s:\n  %s",
+		m.Name, cause, state, m.Log(), text)
 }
 
 var errEnded = errors.New("it ended at once")
 
-// tail returns the end of a member's log, as text: of the entries that hold an
-// error the last ones, each with its message, or else the last lines.
+// tail returns the end of a member's log, as text: of the entries that tell of a
+// failure the last ones, each with its message, or else the last lines.
 func tail(name string, count int) ([]string, error) {
 	file, err := os.Open(name)
 	if err != nil {
@@ -281,12 +379,18 @@ func tail(name string, count int) ([]string, error) {
 	scanner := bufio.NewScanner(file)
 	scanner.Buffer(nil, 1<<20)
 	for scanner.Scan() {
-		var entry struct{ Msg, Error string }
-		json.Unmarshal(scanner.Bytes(), &entry) // A line that is no entry has no error.
-		if entry.Error != "" {
+		line := scanner.Text()
+		lines = append(lines, line)
+		var entry struct{ Level, Msg, Error string }
+		json.Unmarshal([]byte(line), &entry) // A line that is no entry has no level.
+		switch {
+		case entry.Error != "":
 			failures = append(failures, entry.Msg+": "+entry.Error)
+		case entry.Level == "panic" || entry.Level == "fatal":
+			failures = append(failures, entry.Msg)
+		case strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: "):
+			failures = append(failures, line) // Go's own words.
 		}
-		lines = append(lines, scanner.Text())
 	}
 	if len(failures) > 0 {
 		lines = failures

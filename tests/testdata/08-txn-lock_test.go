@@ -8,11 +8,15 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
+	"google.golang.org/grpc"
 
 	"example.com/etcd-by-example/shared"
 )
@@ -101,9 +105,95 @@ func TestStaleToken(t *testing.T) {
 	}
 }
 
+// TestWaitMissesNoRelease frees the lock in the instant between the transaction that
+// found it held and the watch that waits for it.
+func TestWaitMissesNoRelease(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	other, err := shared.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	job := lock{key: lockKey, owner: "somebody", ttl: 60}
+	_, _, release, err := job.acquire(ctx, other, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := sync.OnceFunc(release)
+	defer free()
+	config, err := shared.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.DialOptions = []grpc.DialOption{grpc.WithChainStreamInterceptor(
+		func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
+			open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+			if method == pb.Watch_Watch_FullMethodName {
+				free()
+			}
+			return open(ctx, desc, conn, method, options...)
+		})}
+	client, err := clientv3.New(*config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_, _, release, err = job.acquire(ctx, client, true)
+	if err != nil {
+		t.Fatalf("a lock that was freed: %v", err)
+	}
+	release()
+}
+
+// contenders is how many want the lock at a time, each with a client of its own.
+const contenders = 32
+
+// TestLockContended prints how often in a second the contenders get and release the
+// lock: with the lesson's functions, and with the package concurrency, in turns.
+func TestLockContended(t *testing.T) {
+	var clients []*clientv3.Client
+	for range contenders {
+		client, err := shared.Connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		clients = append(clients, client)
+	}
+	const rounds, span = 3, 3 * time.Second
+	rates := map[string]float64{}
+	for range rounds {
+		for name, cycle := range map[string]func(context.Context, *clientv3.Client) error{
+			"lesson": lessonCycle, "concurrency": concurrencyCycle} {
+			var done atomic.Int64
+			var contending sync.WaitGroup
+			start := time.Now()
+			for _, client := range clients {
+				contending.Go(func() {
+					for time.Since(start) < span {
+						if err := cycle(t.Context(), client); err != nil {
+							t.Errorf("%s: %v", name, err)
+							return
+						}
+						done.Add(1)
+					}
+				})
+			}
+			contending.Wait()
+			rates[name] += float64(done.Load()) / time.Since(start).Seconds() / rounds
+		}
+	}
+	line, err := json.Marshal(rates)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println(string(line))
+}
+
 func lessonCycle(ctx context.Context, client *clientv3.Client) error {
 	job := lock{key: lockKey, owner: *name, ttl: *ttl}
-	_, _, release, err := job.acquire(ctx, client, false)
+	_, _, release, err := job.acquire(ctx, client, true)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -23,12 +22,8 @@ import (
 // endpoints in CONTEND_ENDPOINTS, until standard input ends. What its
 // transactions asked, and what came back, goes to the file CONTEND_HISTORY.
 func TestContend(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := untilStdinEnds(t)
 	defer stop()
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
 	file, err := os.OpenFile(os.Getenv("CONTEND_HISTORY"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)

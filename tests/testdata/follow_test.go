@@ -1,29 +1,27 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"example.com/etcd-by-example/classroom/history"
+	"example.com/etcd-by-example/classroom/judge"
 	"example.com/etcd-by-example/shared"
 )
 
 // TestFollow calls follow once, and writes what it hands over to the file
-// FOLLOW_HISTORY, until the key "end" comes or standard input ends.
+// FOLLOW_HISTORY, as one judge.Answer each time, until the key "end" comes or standard
+// input ends.
 func TestFollow(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := untilStdinEnds(t)
 	defer stop()
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
 	file, err := os.OpenFile(os.Getenv("FOLLOW_HISTORY"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -42,87 +40,92 @@ func TestFollow(t *testing.T) {
 		}
 	}()
 
-	add := func(w watched) {
-		line, err := json.Marshal(w)
+	add := func(a judge.Answer) {
+		line, err := json.Marshal(a)
 		if err != nil {
 			t.Error(err)
 		}
 		if _, err := file.Write(append(line, '\n')); err != nil {
 			t.Error(err)
 		}
-		for _, m := range w.Changes {
-			if m.Key == dir+"end" {
+		for _, c := range a.Changes {
+			if c.Key == dir+"end" {
 				stop()
 			}
 		}
 	}
 	err = follow(ctx, client, dir, func(present *clientv3.GetResponse) {
-		w := watched{Present: true, Revision: present.Header.Revision}
+		a := judge.Answer{Present: true, Revision: present.Header.Revision}
 		for _, kv := range present.Kvs {
-			w.Changes = append(w.Changes, modificationOf(kv))
+			a.Changes = append(a.Changes, history.Change{Key: string(kv.Key), After: history.NewKeyValue(kv)})
 		}
-		add(w)
+		add(a)
 	}, func(response clientv3.WatchResponse) {
-		w := watched{Progress: response.IsProgressNotify(), Revision: response.Header.Revision}
-		for _, event := range response.Events {
-			m := modificationOf(event.Kv)
-			m.Deleted = event.Type == mvccpb.Event_DELETE
-			if event.PrevKv != nil {
-				m.Prev = new(string(event.PrevKv.Value))
-			}
-			w.Changes = append(w.Changes, m)
+		var a judge.Answer
+		if response.IsProgressNotify() {
+			a.Revision = response.Header.Revision
 		}
-		add(w)
+		for _, event := range response.Events {
+			c := history.Change{Revision: event.Kv.ModRevision, Key: string(event.Kv.Key)}
+			if event.Type == mvccpb.Event_PUT {
+				c.After = history.NewKeyValue(event.Kv)
+			}
+			if event.PrevKv != nil {
+				c.Before = history.NewKeyValue(event.PrevKv)
+			}
+			a.Changes = append(a.Changes, c)
+		}
+		add(a)
 	})
 	if err != nil {
 		t.Error(err)
 	}
 }
 
-// TestFollowSlowly takes its time for each change that follow hands over, until
-// standard input ends.
+// TestFollowSlowly takes its time for what follow hands over: for the present until
+// the key "go" is there, and for the first response longer than etcd needs to end a
+// watch that has no leader. It ends with standard input.
 func TestFollowSlowly(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := untilStdinEnds(t)
 	defer stop()
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
 	client, err := shared.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	slow := sync.OnceFunc(func() { time.Sleep(8 * time.Second) })
+	err = follow(ctx, client, dir, func(present *clientv3.GetResponse) {
+		fmt.Println("present")
+		<-client.Watch(ctx, dir+"go", clientv3.WithRev(present.Header.Revision+1))
+	}, func(response clientv3.WatchResponse) {
+		for _, event := range response.Events {
+			fmt.Printf("seen %s\n", event.Kv.Key)
+		}
+		slow()
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFollowReadsWithoutLeader follows without asking first whether etcd can be used,
+// until standard input ends.
+func TestFollowReadsWithoutLeader(t *testing.T) {
+	ctx, stop := untilStdinEnds(t)
+	defer stop()
+	config, err := shared.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := clientv3.New(*config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	err = follow(ctx, client, dir, func(*clientv3.GetResponse) {
 		fmt.Println("present")
-	}, func(response clientv3.WatchResponse) {
-		for _, event := range response.Events {
-			fmt.Printf("seen %s\n", event.Kv.Key)
-		}
-		time.Sleep(3 * time.Second)
-	})
+	}, func(clientv3.WatchResponse) {})
 	if err != nil {
 		t.Error(err)
 	}
-}
-
-func modificationOf(kv *mvccpb.KeyValue) modification {
-	return modification{Key: string(kv.Key), Value: string(kv.Value),
-		Create: kv.CreateRevision, Mod: kv.ModRevision, Version: kv.Version}
-}
-
-// watched is what follow handed over at a time, as the tests read it.
-type watched struct {
-	Present  bool // it is the present, and not a response of the watch
-	Progress bool // it is a response that tells nothing but a revision
-	Revision int64
-	Changes  []modification
-}
-
-// modification is a key as a change left it.
-type modification struct {
-	Key, Value           string
-	Deleted              bool
-	Create, Mod, Version int64
-	Prev                 *string // the value before, where it was told
 }

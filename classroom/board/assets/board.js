@@ -77,21 +77,29 @@
 
   const told = (id) => document.dispatchEvent(new CustomEvent("board:changed", { detail: { id } }));
 
-  let past = 0; // The revision that is shown; 0 for now.
-  const waiting = {}; // What came for panels that show the past.
+  let past = null; // What is shown, as part of a request; null for now.
+  let shown = 0; // Its revision.
+  const travels = ["keys", "timeline", "leases", "lock", "members"];
+  const waiting = {}; // What came for panels that show the past, or some keys alone.
 
   const replace = (id, html, fresh) => {
-    if (past && (id === "keys" || id === "timeline")) {
+    if (past ? travels.includes(id) : prefix() && (id === "keys" || id === "timeline")) {
       waiting[id] = html;
+      if (!past) ask();
       return;
     }
+    put(id, html, fresh);
+  };
+
+  const put = (id, html, fresh) => {
     const element = byId(id);
     if (!element) return;
     if (id === "revision" && !(Number(html) >= present())) forget();
     morph(element, parse(html), fresh);
     bars(element);
     if (fresh && id === "keys") follow(element);
-    if (id === "timeline") element.scrollLeft = element.scrollWidth; // To the live end, where it is narrow.
+    if (id === "timeline") followMarks(element);
+    if (id === "timeline" && !past) element.scrollLeft = element.scrollWidth; // To the live end, where it is narrow.
     told(id);
   };
 
@@ -105,6 +113,21 @@
     const head = table.querySelector("thead").offsetHeight;
     if (at.top < place.top + head) table.scrollTop -= place.top + head - at.top;
     else if (at.bottom > place.bottom) table.scrollTop += at.bottom - place.bottom;
+  };
+
+  // followMarks scrolls the timeline to the last change, or to the one that is shown,
+  // unless somebody is at it.
+  const followMarks = (timeline) => {
+    const revisions = timeline.querySelectorAll(".rev");
+    const rev = past ? timeline.querySelector(`.rev[data-rev="${shown}"]`) : revisions[revisions.length - 1];
+    const marks = rev ? rev.querySelectorAll("[data-kind]") : [];
+    if (!marks.length || !past && timeline.matches(":hover, :focus-within")) return;
+    const place = timeline.getBoundingClientRect();
+    const head = timeline.querySelector(".head").getBoundingClientRect().height;
+    const last = marks[marks.length - 1].getBoundingClientRect();
+    const first = marks[0].getBoundingClientRect();
+    if (last.bottom > place.bottom) timeline.scrollTop += last.bottom - place.bottom + 6;
+    else if (first.top < place.top + head) timeline.scrollTop -= place.top + head - first.top + 6;
   };
 
   const append = (id, html) => {
@@ -176,64 +199,131 @@
     return content;
   };
 
-  const drawing = () => byId("timeline").querySelector("svg");
+  const drawing = () => byId("timeline").querySelector("svg[data-first]");
   const present = () => Number(byId("revision").textContent) || 0;
+  const prefix = () => byId("prefix").value;
 
-  const banner = () => {
+  const banner = (time) => {
     byId("past").hidden = !past;
-    byId("past").textContent = past ? `The store as it was at revision ${past}. Home returns to now.` : "";
-    byId("when").textContent = past ? `as they were at revision ${past}` : "now";
-    body.classList.toggle("past", past > 0);
+    byId("past").textContent = past ? `The store, leases, locks and members as they were at ${time ? time + ", " : ""}revision ${shown}. Home returns to now.` : "";
+    byId("when").textContent = past ? `as they were at revision ${shown}` : "now";
+    body.classList.toggle("past", past !== null);
   };
 
-  const show = async (revision) => {
-    const request = ++latest;
-    past = Math.max(1, revision);
-    banner();
-    const at = past;
+  // content returns what an element holds, without what bars has set: the policy
+  // allows no style in what is parsed.
+  const content = (element) => {
+    const copy = element.cloneNode(true);
+    for (const styled of copy.querySelectorAll("[style]")) styled.removeAttribute("style");
+    return copy.innerHTML;
+  };
+
+  // request brings a moment: one of the past, or the present of some keys.
+  const request = async (query) => {
+    const number = ++latest;
     const end = drawing() ? drawing().dataset.last : 0;
     try {
-      const [keys, timeline, change] = await Promise.all([
-        text(`/keys?rev=${at}`),
-        text(`/timeline?rev=${at}&end=${end}`),
-        text(`/change?rev=${at}`),
-      ]);
-      if (request !== latest) return;
-      if (!("keys" in waiting)) waiting.keys = byId("keys").innerHTML;
-      if (!("timeline" in waiting)) waiting.timeline = byId("timeline").innerHTML;
-      morph(byId("keys"), parse(keys), false);
-      morph(byId("timeline"), parse(timeline), false);
-      morph(byId("change"), parse(change), false);
-      pointed = at;
-      refocus();
-      byId("keys").dataset.revision = at;
-      for (const row of byId("keys").querySelectorAll("tr[data-rev]")) {
-        row.classList.remove("changed");
-        row.classList.toggle("here", Number(row.dataset.rev) === at);
-      }
-      const here = byId("keys").querySelector("tr.here");
-      if (here) {
-        here.classList.add("changed");
-        follow(byId("keys"));
-        here.classList.remove("changed", "followed");
-      }
+      const moment = JSON.parse(await text(`/moment?${query}&end=${end}&prefix=${encodeURIComponent(prefix())}`));
+      return number === latest ? moment : null;
     } catch (error) {
-      if (request === latest) notice(error.message);
+      if (number === latest) notice(error.message);
+      return null;
     }
+  };
+
+  const show = async (revision) => travel(`rev=${Math.max(1, revision)}`, Math.max(1, revision));
+
+  const travel = async (query, revision) => {
+    past = query;
+    if (revision) shown = revision;
+    banner();
+    const moment = await request(query);
+    if (!moment || past !== query) return;
+    shown = moment.revision || shown;
+    banner(moment.time);
+    for (const { id, html } of moment.panels) {
+      if (travels.includes(id) && !(id in waiting)) waiting[id] = content(byId(id));
+      put(id, html, false);
+    }
+    pointed = shown;
+    refocus();
+    byId("keys").dataset.revision = shown;
+    for (const row of byId("keys").querySelectorAll("tr[data-rev]")) {
+      row.classList.remove("changed");
+      row.classList.toggle("here", Number(row.dataset.rev) === shown);
+    }
+    const here = byId("keys").querySelector("tr.here");
+    if (here) {
+      here.classList.add("changed");
+      follow(byId("keys"));
+      here.classList.remove("changed", "followed");
+    }
+    if (document.activeElement !== byId("slider")) setSlider();
   };
 
   const now = () => {
     latest++;
     if (!past) return;
-    past = 0;
+    past = null;
     banner();
     delete byId("keys").dataset.revision;
-    for (const id of ["keys", "timeline"]) {
+    for (const id of travels) {
       if (id in waiting) replace(id, waiting[id], false);
       delete waiting[id];
     }
     refocus();
+    setSlider();
   };
+
+  // ask brings the present of the keys that begin with the prefix: one answer at a
+  // time, and then the next one if anything came meanwhile.
+  let asking = false;
+  let again = false;
+  const ask = async () => {
+    again = asking;
+    if (asking) return;
+    asking = true;
+    const moment = await request("");
+    asking = false;
+    if (moment && !past) for (const { id, html } of moment.panels) put(id, html, true);
+    if (again && !past && prefix()) ask();
+  };
+  byId("prefix").addEventListener("input", () => {
+    if (past) travel(past);
+    else if (prefix()) ask();
+    else {
+      latest++;
+      for (const id of ["keys", "timeline"]) {
+        if (id in waiting) put(id, waiting[id], false);
+        delete waiting[id];
+      }
+    }
+  });
+
+  // The slider goes by revision or by time.
+  const slider = byId("slider");
+  let span = null; // What it reaches.
+  const byTime = () => byId("by").getAttribute("aria-pressed") === "true";
+  const setSlider = async () => {
+    span = JSON.parse(await text("/span"));
+    slider.min = byTime() ? span.began : span.first;
+    slider.max = byTime() ? span.heard : span.last;
+    slider.step = byTime() ? 100 : 1;
+    if (!past) slider.value = slider.max;
+    else if (!byTime()) slider.value = shown;
+    else if (past.startsWith("time=")) slider.value = past.slice(5);
+  };
+  byId("by").addEventListener("click", () => {
+    byId("by").setAttribute("aria-pressed", String(!byTime()));
+    byId("by").textContent = byTime() ? "by time" : "by revision";
+    setSlider();
+  });
+  for (const event of ["pointerdown", "focus"]) slider.addEventListener(event, () => { if (!past) setSlider(); });
+  slider.addEventListener("input", () => {
+    if (Number(slider.value) >= Number(slider.max)) now();
+    else if (byTime()) travel(`time=${slider.value}`);
+    else show(Number(slider.value));
+  });
 
   // forget leaves the past when the revision has fallen, or is not known any more:
   // what is shown, and the change that is told, may be those of another store.
@@ -251,7 +341,7 @@
   };
 
   const step = (by, from) => {
-    const to = (past || from || present()) + by;
+    const to = (past ? shown : from || present()) + by;
     if (by > 0 && (!past || to >= present())) now();
     else if (to >= 1) show(to);
   };
@@ -304,7 +394,7 @@
     }
   };
   const go = (revision) => {
-    if (!revision || revision === past) return;
+    if (!revision || past && revision === shown) return;
     if (revision >= present()) now();
     else show(revision);
   };

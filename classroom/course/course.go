@@ -1,0 +1,237 @@
+// Package course has the lessons: their names, texts, code and flags, and how
+// they are built and run. It knows no page on which they are shown.
+package course
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"html/template"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"example.com/etcd-by-example/classroom/internal/process"
+)
+
+// Names are the lessons in the order of the course. Each is a folder of the
+// repository.
+var Names = []string{
+	"01-connect", "02-put", "03-get", "04-delete",
+	"05-lease", "06-watch", "07-op", "08-txn-lock",
+}
+
+// Root returns the folder of go.work, in which the lessons are.
+func Root(ctx context.Context) (string, error) {
+	file, err := exec.CommandContext(ctx, "go", "env", "GOWORK").Output()
+	if err != nil {
+		return "", fmt.Errorf("run go env GOWORK: %w", err)
+	}
+	name := strings.TrimSpace(string(file))
+	if name == "" || name == "off" {
+		return "", errors.New("no go.work found: run it inside the repository")
+	}
+	return filepath.Dir(name), nil
+}
+
+// File is a Go file of a lesson.
+type File struct {
+	Path   string // in the repository, such as "06-watch/follow.go"
+	Source []byte
+}
+
+// ID names the place of the file on a page. Links of Text lead there.
+func (f File) ID() string { return "code-" + strings.ReplaceAll(f.Path, "/", "-") }
+
+// Code returns the source as HTML, with numbered lines and classes that CSS knows.
+func (f File) Code() (template.HTML, error) { return highlight(f.Source, true) }
+
+// Files returns the Go files that a lesson is built from: main.go, and then the
+// others by their names. It is an error when one has more than FileLimit bytes.
+func Files(root, name string) ([]File, error) {
+	entries, err := os.ReadDir(filepath.Join(root, name))
+	if err != nil {
+		return nil, err
+	}
+	inside := []string{"main.go"}
+	for _, entry := range entries {
+		file := entry.Name()
+		// Go leaves out names that begin so; they are those of editors.
+		isGo, _ := path.Match("[^._]*.go", file)
+		if isGo && !entry.IsDir() && file != "main.go" && !strings.HasSuffix(file, "_test.go") {
+			inside = append(inside, file)
+		}
+	}
+	var files []File
+	for _, file := range inside {
+		source, err := read(root, name+"/"+file)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{name + "/" + file, source})
+	}
+	return files, nil
+}
+
+// Pictures is where the repository has the pictures of the lessons' text. Text
+// wants them at the same place of the server.
+const Pictures = "docs/pictures/"
+
+var pictureName = regexp.MustCompile(`^\w[-.\w]*\.svg$`)
+
+// Picture returns a picture of the lessons' text, an SVG of at most FileLimit
+// bytes. A name that leads out of Pictures is an error, too.
+func Picture(root, name string) ([]byte, error) {
+	if !pictureName.MatchString(name) {
+		return nil, fmt.Errorf("%q is no picture", name)
+	}
+	return read(root, Pictures+name)
+}
+
+// FileLimit is the size in bytes of the largest file that is shown.
+const FileLimit = 1 << 20
+
+// read returns the content of a file of the repository that is not too large to
+// be shown.
+func read(root, name string) ([]byte, error) {
+	file, err := os.Open(filepath.Join(root, filepath.FromSlash(name)))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, FileLimit+1))
+	if err == nil && len(content) > FileLimit {
+		err = fmt.Errorf("%s is larger than %d bytes", file.Name(), FileLimit)
+	}
+	return content, err
+}
+
+// stopLimit is how long a program has to end after it was asked to.
+const stopLimit = 5 * time.Second
+
+// Build returns the path of a lesson's program, built from its source as it is
+// now; what the compiler says goes to output. The program lies in a folder that
+// stays, so that go build has nothing to do when the source has not changed; go
+// run would not do, because a signal to it does not reach the lesson.
+func Build(ctx context.Context, root, name string, output io.Writer) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the folder for built lessons: %w", err)
+	}
+	clone := fnv.New64a() // Two clones must not build over each other.
+	clone.Write([]byte(root))
+	program := filepath.Join(cache, "etcd-by-example",
+		fmt.Sprintf("%016x", clone.Sum64()), name)
+	if runtime.GOOS == "windows" {
+		program += ".exe"
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./"+name)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = root, output, output
+	// The compiler removes its temporary files when it is asked to end.
+	if err = start(cmd); err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		return "", fmt.Errorf("build it: %w", err)
+	}
+	return program, nil
+}
+
+// start starts cmd, which is asked to end, with all that it started, when its
+// context ends.
+func start(cmd *exec.Cmd) error {
+	cmd.Cancel = func() error { return process.InterruptGroup(cmd.Process) }
+	cmd.WaitDelay = stopLimit
+	return process.Start(cmd)
+}
+
+var plainArgument = regexp.MustCompile(`^[-=.:/\w]+$`)
+
+// Command returns what somebody would type at a terminal to run a lesson.
+func Command(name string, args []string) string {
+	line := "go run ./" + name
+	for _, arg := range args {
+		if !plainArgument.MatchString(arg) {
+			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+		line += " " + arg
+	}
+	return line
+}
+
+// Program is a run of a lesson.
+type Program struct {
+	Root, Name string
+	Args, Env  []string
+	// Stdout and Stderr get what it prints; Stderr also what the compiler says.
+	Stdout, Stderr io.Writer
+}
+
+// building is full while a lesson is built or started: there is one build at a
+// time, and none while a program is being started, because two runs of one
+// lesson share its file.
+var building = make(chan struct{}, 1)
+
+// Run builds and runs a lesson until it ends, and calls started when its process
+// is there. When ctx ends, the lesson is asked to end, and killed after 5 s. What
+// it has started itself ends with it. The outcome is for people: how the lesson
+// ended, with which status and after how long, or why it did not run.
+func Run(ctx context.Context, p Program, started func(*os.Process)) (outcome string) {
+	cmd, err := p.start(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return "stopped before it ran"
+	case err != nil:
+		return err.Error()
+	}
+	began := time.Now()
+	started(cmd.Process)
+	err = cmd.Wait()
+	took := time.Since(began)
+	process.KillGroup(cmd.Process)
+
+	lasted := fmt.Sprintf("%.1f s", took.Seconds())
+	if took < 100*time.Millisecond {
+		lasted = fmt.Sprintf("%d ms", took.Milliseconds())
+	}
+	how := "ended"
+	if ctx.Err() != nil {
+		how = "stopped"
+	}
+	switch state := cmd.ProcessState; {
+	case state == nil:
+		return fmt.Sprintf("failed after %s: %v", lasted, err)
+	case state.ExitCode() < 0:
+		return fmt.Sprintf("%s, %s, %s", how, state, lasted)
+	default:
+		return fmt.Sprintf("%s, status %d, %s", how, state.ExitCode(), lasted)
+	}
+}
+
+// start returns the process of the lesson, built anew. An error says why there is
+// none.
+func (p Program) start(ctx context.Context) (*exec.Cmd, error) {
+	select {
+	case building <- struct{}{}:
+		defer func() { <-building }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	program, err := Build(ctx, p.Root, p.Name, p.Stderr)
+	if err != nil {
+		return nil, errors.New("it does not build") // The compiler has said why.
+	}
+	cmd := exec.CommandContext(ctx, program, p.Args...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.Root, p.Env, p.Stdout, p.Stderr
+	if err := start(cmd); err != nil {
+		return nil, fmt.Errorf("it does not start: %w", err)
+	}
+	return cmd, nil
+}

@@ -1,0 +1,4 @@
+// Wrong: the code deleted.
+package main
+
+func main() {}

@@ -1,0 +1,399 @@
+package tests
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// TestMemberKeepsItsData ends a member in both ways and starts it again.
+func TestMemberKeepsItsData(t *testing.T) {
+	harness.Parallel(t)
+	member := harness.Etcd(t, cluster.Config{}).Members[0]
+	client := harness.Connect(t, member.Endpoint)
+	if _, err := client.Put(harness.Soon(t), "kept", "yes"); err != nil {
+		t.Fatal(err)
+	}
+	for name, end := range map[string]func() error{
+		"Stop": member.Stop, "Kill": member.Kill,
+	} {
+		before := member.PID()
+		if err := end(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if member.PID() != 0 {
+			t.Errorf("after %s it runs as %d", name, member.PID())
+		}
+		if err := end(); err != nil {
+			t.Errorf("%s of a member that does not run: %v", name, err)
+		}
+		if err := member.Pause(); err == nil {
+			t.Errorf("after %s it can be paused", name)
+		}
+		if err := member.Start(harness.Soon(t)); err != nil {
+			t.Fatalf("start after %s: %v", name, err)
+		}
+		if member.PID() == 0 || member.PID() == before {
+			t.Errorf("after %s and Start: process %d, before %d", name, member.PID(), before)
+		}
+		if get, err := client.Get(harness.Soon(t), "kept"); err != nil || get.Count != 1 {
+			t.Errorf("after %s and Start: %v, %v", name, get, err)
+		}
+	}
+	if err := member.Start(harness.Soon(t)); err == nil {
+		t.Error("a member that runs can be started")
+	}
+}
+
+// TestMemberPauses pauses a member: its port still accepts, but nothing answers
+// until it is resumed.
+func TestMemberPauses(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		harness.Skip(t, "Windows cannot pause a process")
+	}
+	harness.Parallel(t)
+	member := harness.Etcd(t, cluster.Config{}).Members[0]
+	client := harness.Connect(t, member.Endpoint)
+	if err := member.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := client.Get(ctx, "a"); err == nil {
+		t.Error("a paused member answers")
+	}
+	if err := member.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Get(harness.Soon(t), "a"); err != nil {
+		t.Errorf("after Resume: %v", err)
+	}
+}
+
+// TestStartFails checks that a failed start says why and leaves nothing.
+func TestStartFails(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	t.Run("a setting that etcd refuses", func(t *testing.T) {
+		_, err := cluster.Start(harness.Soon(t), cluster.Config{Args: []string{"--election-timeout=1"}})
+		if err == nil || !strings.Contains(err.Error(), "should be at least as 5 times") {
+			t.Errorf("the error is %v", err)
+		}
+		harness.NothingLeft(t, temporary)
+	})
+	t.Run("no time", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, err := cluster.Start(ctx, cluster.Config{Members: 3})
+		if err == nil || !strings.Contains(err.Error(), "deadline exceeded") {
+			t.Errorf("the error is %v", err)
+		}
+		harness.NothingLeft(t, temporary)
+	})
+	t.Run("no time, and data to be kept", func(t *testing.T) {
+		kept := filepath.Join(t.TempDir(), "kept")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() {
+			// Three members do not agree on a leader so soon.
+			for ctx.Err() == nil {
+				if _, err := os.Stat(filepath.Join(kept, "etcd2", "member")); err == nil {
+					cancel()
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		if _, err := cluster.Start(ctx, cluster.Config{Members: 3, Dir: kept}); err == nil {
+			t.Fatal("it has started")
+		}
+		// What some of three have would be refused the next time.
+		if left, err := filepath.Glob(filepath.Join(kept, "*", "member")); err != nil || len(left) != 0 {
+			t.Errorf("left are %q, %v", left, err)
+		}
+	})
+	t.Run("a user's variables are not etcd's flags", func(t *testing.T) {
+		t.Setenv("ETCD_DATA_DIR", temporary)
+		t.Setenv("ETCD_NAME", "mine")
+		harness.Etcd(t, cluster.Config{})
+		if _, err := os.Stat(temporary + "/member"); err == nil {
+			t.Error("etcd took ETCD_DATA_DIR")
+		}
+	})
+}
+
+// TestReset empties stores while their members are in all states that a learner can
+// bring them into.
+func TestReset(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		members int
+		kept    bool
+		before  func(t *testing.T, m []*cluster.Member)
+	}{
+		{"one runs", 1, false, func(*testing.T, []*cluster.Member) {}},
+		{"one was stopped", 1, true, func(t *testing.T, m []*cluster.Member) {
+			harness.NoError(t, m[0].Stop())
+		}},
+		{"three: killed, paused, running", 3, true, func(t *testing.T, m []*cluster.Member) {
+			harness.NoError(t, m[0].Kill())
+			if runtime.GOOS != "windows" {
+				harness.NoError(t, m[1].Pause())
+			}
+		}},
+		{"three run", 3, false, func(*testing.T, []*cluster.Member) {}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			harness.Parallel(t)
+			config := cluster.Config{Members: c.members}
+			if c.kept {
+				config.Dir = filepath.Join(t.TempDir(), "kept")
+			}
+			etcd := harness.Etcd(t, config)
+			client := harness.Connect(t, etcd.Endpoints()...)
+			for range 3 {
+				if _, err := client.Put(harness.Soon(t), "old", "value"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := client.Grant(harness.Soon(t), 600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.UserAdd(harness.Soon(t), "ann", "secret"); err != nil {
+				t.Fatal(err)
+			}
+			c.before(t, etcd.Members)
+			pids := make(map[int]bool)
+			for _, m := range etcd.Members {
+				pids[m.PID()] = true
+			}
+			emptied := etcd.Emptied()
+			if err := etcd.Reset(harness.Soon(t)); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-emptied:
+			default:
+				t.Error("nobody was told that the store was emptied")
+			}
+			for _, m := range etcd.Members {
+				if m.PID() == 0 || pids[m.PID()] || m.Paused() {
+					t.Errorf("%s is process %d, paused %t; before: %v", m.Name, m.PID(), m.Paused(), pids)
+				}
+				isNew(t, m.Endpoint)
+			}
+			// The new store is kept as the old one was.
+			client = harness.Connect(t, etcd.Endpoints()...)
+			if _, err := client.Put(harness.Soon(t), "new", "value"); err != nil {
+				t.Fatal(err)
+			}
+			if err := etcd.Members[0].Restart(harness.Soon(t)); err != nil {
+				t.Fatal(err)
+			}
+			if get, err := client.Get(harness.Soon(t), "new"); err != nil || get.Count != 1 {
+				t.Errorf("after a restart: %v, %v", get, err)
+			}
+		})
+	}
+}
+
+// isNew fails the test unless the store at endpoint is one that nobody has used.
+func isNew(t testing.TB, endpoint string) {
+	t.Helper()
+	client := harness.Connect(t, endpoint)
+	get, err := client.Get(harness.Soon(t), "old")
+	if err != nil || get.Count != 0 || get.Header.Revision != 1 {
+		t.Errorf("%s has the key %v: %v", endpoint, get, err)
+	}
+	if leases, err := client.Leases(harness.Soon(t)); err != nil || len(leases.Leases) != 0 {
+		t.Errorf("%s has the leases %v: %v", endpoint, leases, err)
+	}
+	if users, err := client.UserList(harness.Soon(t)); err != nil || len(users.Users) != 0 {
+		t.Errorf("%s has the users %v: %v", endpoint, users, err)
+	}
+}
+
+// TestResetTakesTurns resets a store while somebody acts on its members.
+func TestResetTakesTurns(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{})
+	client := harness.Connect(t, etcd.Endpoints()...)
+	if _, err := client.Put(harness.Soon(t), "kept", "yes"); err != nil {
+		t.Fatal(err)
+	}
+	pid := etcd.Members[0].PID()
+	err := etcd.Exclusively(harness.Soon(t), func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		return etcd.Reset(ctx)
+	})
+	if err == nil || !strings.Contains(err.Error(), "members are being stopped or started") {
+		t.Errorf("a reset in the middle of something else: %v", err)
+	}
+	if get, err := client.Get(harness.Soon(t), "kept"); err != nil || get.Count != 1 || etcd.Members[0].PID() != pid {
+		t.Errorf("it did something all the same: %v, %v", get, err)
+	}
+
+	var acting sync.WaitGroup
+	for range 3 {
+		acting.Go(func() {
+			if err := etcd.Reset(harness.Soon(t)); err != nil {
+				t.Error(err)
+			}
+		})
+		acting.Go(func() {
+			err := etcd.Exclusively(harness.Soon(t), func() error { return etcd.Restart(harness.Soon(t), etcd.Members) })
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	acting.Wait()
+	isNew(t, etcd.Endpoints()[0])
+}
+
+// TestRestartInTurn restarts members that have ended: the second waits for the
+// first, unless both are needed for a majority.
+func TestRestartInTurn(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	for _, m := range etcd.Members[1:] {
+		harness.NoError(t, m.Kill())
+	}
+	// The first of the two cannot start while its port is taken.
+	listener, err := net.Listen("tcp", etcd.Members[1].Endpoint)
+	harness.NoError(t, err)
+	err = etcd.Restart(harness.Soon(t), etcd.Members[1:])
+	harness.NoError(t, listener.Close())
+	if err == nil || !strings.Contains(err.Error(), "start etcd2") || etcd.Members[2].PID() != 0 {
+		t.Errorf("the second did not wait: process %d, %v", etcd.Members[2].PID(), err)
+	}
+	harness.NoError(t, etcd.Restart(harness.Soon(t), etcd.Members[1:]))
+
+	for _, m := range etcd.Members {
+		harness.NoError(t, m.Kill())
+	}
+	harness.NoError(t, etcd.Restart(harness.Soon(t), etcd.Members))
+	if _, err := harness.Connect(t, etcd.Endpoints()...).Put(harness.Soon(t), "a", "b"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMemberIsCutOff cuts the leader of three off from the others: these elect
+// another one and go on, and whoever asks the old one soon hears that it has no
+// leader. When it is back, all have the same leader and the same revision.
+func TestMemberIsCutOff(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	for round := range 3 {
+		old := harness.Leader(t, etcd)
+		others := slices.DeleteFunc(slices.Clone(etcd.Members), func(m *cluster.Member) bool { return m == old })
+		alone, majority := harness.Connect(t, old.Endpoint), harness.Connect(t, others[0].Endpoint, others[1].Endpoint)
+		before, err := alone.Put(harness.Soon(t), "a", "before")
+		harness.NoError(t, err)
+
+		harness.NoError(t, old.Cut())
+		harness.NoError(t, old.Cut()) // Once more changes nothing.
+		if !old.CutOff() || others[0].CutOff() {
+			t.Error("another one is cut off")
+		}
+		harness.Eventually(t, 20*time.Second, "the others have a leader", func() bool {
+			found, _ := harness.Leading(t.Context(), majority, &cluster.Cluster{Members: others})
+			return found != nil
+		})
+		harness.AwaitNoLeader(t, old)
+		put, err := majority.Put(harness.Soon(t), "a", "after")
+		harness.NoError(t, err)
+		if _, err := alone.Get(clientv3.WithRequireLeader(harness.Soon(t)), "a"); !errors.Is(err, rpctypes.ErrNoLeader) {
+			t.Errorf("the one that is cut off answers a read: %v", err)
+		}
+		get, err := alone.Get(harness.Soon(t), "a", clientv3.WithSerializable())
+		if err != nil || get.Header.Revision != before.Header.Revision {
+			t.Errorf("the one that is cut off has %v, %v; want what was before, at revision %d",
+				get, err, before.Header.Revision)
+		}
+
+		for name, start := range map[string]func() error{
+			"Restart":            func() error { return old.Restart(harness.Soon(t)) },
+			"Restart of several": func() error { return etcd.Restart(harness.Soon(t), etcd.Members) },
+		} {
+			pid := old.PID()
+			if err := start(); err == nil || !strings.Contains(err.Error(), "heal it first") || old.PID() != pid {
+				t.Errorf("%s of one that is cut off: process %d, then %d, %v", name, pid, old.PID(), err)
+			}
+		}
+		switch round {
+		case 1:
+			harness.NoError(t, old.Kill())
+			if err := old.Start(harness.Soon(t)); err == nil || !old.CutOff() {
+				t.Errorf("it starts, and is cut off: %t, %v", old.CutOff(), err)
+			}
+			harness.NoError(t, old.Heal())
+			harness.NoError(t, old.Start(harness.Soon(t)))
+		default:
+			harness.NoError(t, old.Heal())
+		}
+		harness.Eventually(t, 20*time.Second, "all have the same leader and the same revision", func() bool {
+			leaders, revisions := map[uint64]bool{}, map[int64]bool{}
+			for _, m := range etcd.Members {
+				status, err := majority.Status(harness.Soon(t), m.Endpoint)
+				if err != nil {
+					return false
+				}
+				leaders[status.Leader], revisions[status.Header.Revision] = true, true
+			}
+			return len(leaders) == 1 && !leaders[0] && len(revisions) == 1 && revisions[put.Header.Revision]
+		})
+	}
+
+	harness.NoError(t, harness.Leader(t, etcd).Cut())
+	harness.NoError(t, etcd.Reset(harness.Soon(t)))
+	isNew(t, etcd.Endpoints()[0])
+	for _, m := range etcd.Members {
+		if m.CutOff() {
+			t.Errorf("after a reset %s is cut off", m.Name)
+		}
+	}
+
+	lone := harness.Etcd(t, cluster.Config{}).Members[0]
+	for name, do := range map[string]func() error{"Cut": lone.Cut, "Heal": lone.Heal} {
+		if err := do(); err == nil || !strings.Contains(err.Error(), "there are no other members") {
+			t.Errorf("%s of the only member: %v", name, err)
+		}
+	}
+}
+
+// TestClusterLeavesNothing checks that what joins the members ends with them.
+func TestClusterLeavesNothing(t *testing.T) {
+	etcd, err := cluster.Start(harness.Soon(t), cluster.Config{Members: 3})
+	harness.NoError(t, err)
+	harness.NoError(t, etcd.Members[0].Cut())
+	const joins = "cluster.(*peers)"
+	goroutines := func() string {
+		var all strings.Builder
+		harness.NoError(t, pprof.Lookup("goroutine").WriteTo(&all, 2))
+		return all.String()
+	}
+	if !strings.Contains(goroutines(), joins) {
+		t.Errorf("nothing of %s runs while members do", joins)
+	}
+	harness.NoError(t, etcd.Close())
+	if left := goroutines(); strings.Contains(left, joins) {
+		t.Errorf("%s runs after the members have ended:\n%s", joins, left)
+	}
+}

@@ -1,0 +1,65 @@
+//go:build unix
+
+package tests
+
+import (
+	"os"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// TestKilled kills a member from outside, of which the classroom tells, and then the
+// classroom itself: its folder goes when another one starts, and that of one that runs
+// stays.
+func TestKilled(t *testing.T) {
+	harness.Parallel(t)
+	folder := regexp.MustCompile(`data +(\S+) \(removed at the end\)`)
+	open := func() (*harness.Running, string, int) {
+		t.Helper()
+		port := harness.FreePorts(t, 2)
+		p := harness.Start(t, "", nil, "classroom", "-board", "off", "-port", strconv.Itoa(port))
+		p.Await(t, "Ctrl-C stops it.")
+		return p, folder.FindStringSubmatch(p.Stdout.String())[1], port
+	}
+	killed, left, port := open()
+	members := harness.Children(t, killed.Process.Pid)
+	if len(members) != 1 {
+		t.Fatalf("it has the children %v", members)
+	}
+	if err := syscall.Kill(members[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	want := "classroom: etcd1 has ended by itself, signal: killed; its log is " + left + "/etcd1.log; " +
+		"to start it: go run ./classroom -port " + strconv.Itoa(port) + " member restart etcd1\n"
+	harness.Eventually(t, 20*time.Second, "it says so", func() bool { return killed.Stderr.String() != "" })
+	if got := killed.Stderr.String(); got != want {
+		t.Errorf("it says\n%swant\n%s", got, want)
+	}
+	for _, action := range []string{"restart", "kill", "restart", "stop", "restart"} {
+		if got := harness.Run(t, "", nil, "classroom", "-port", strconv.Itoa(port), "member", action, "etcd1"); got.Status != 0 {
+			t.Fatalf("member %s: %s", action, got.Stderr)
+		}
+	}
+	if got := killed.Stderr.String(); got != want {
+		t.Errorf("of what users do to it, it says\n%s", got)
+	}
+
+	_, stays, _ := open()
+	killed.Process.Kill()
+	<-killed.Ended
+	if _, err := os.Stat(left); err != nil {
+		t.Errorf("its folder is gone before another one starts: %v", err)
+	}
+	open()
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("the folder of the one that was killed: %v", err)
+	}
+	if _, err := os.Stat(stays); err != nil {
+		t.Errorf("the folder of one that runs: %v", err)
+	}
+}

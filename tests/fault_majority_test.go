@@ -1,0 +1,61 @@
+//go:build unix
+
+package tests
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// TestWriteWithoutMajority takes the leader its followers and puts a key at
+// once: it ends with an error, and when a follower is back, the key is there.
+// The leader had written it down before it noticed that it is alone.
+func TestWriteWithoutMajority(t *testing.T) {
+	t.Parallel() // With no slot of its own: it only waits.
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	client := harness.Connect(t, etcd.Endpoints()...)
+	for round := range 10 {
+		leader := harness.Leader(t, etcd)
+		alone := harness.Connect(t, leader.Endpoint)
+		if _, err := alone.Get(harness.Soon(t), "/"); err != nil { // It connects now, and not later.
+			t.Fatal(err)
+		}
+		var followers []*cluster.Member
+		for _, m := range etcd.Members {
+			if m != leader {
+				followers = append(followers, m)
+			}
+		}
+		for _, m := range followers {
+			if err := m.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		value := strings.Repeat("x", round+1)
+		// etcd itself gives up first, after 7 s: 5 s and two election timeouts.
+		_, err := alone.Put(harness.Soon(t), "/cron/jobs/job1", value)
+		if !errors.Is(err, rpctypes.ErrTimeout) {
+			t.Errorf("the put ends with %v, want %v", err, rpctypes.ErrTimeout)
+		}
+		// One after the other: the first of them can only follow the old leader,
+		// because the two together could do without what it has written down.
+		for _, m := range followers {
+			if err := m.Start(harness.Soon(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		get, err := client.Get(harness.Soon(t), "/cron/jobs/job1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if get.Count != 1 || string(get.Kvs[0].Value) != value {
+			t.Fatalf("round %d: the put did not happen: %v", round, get.Kvs)
+		}
+	}
+}

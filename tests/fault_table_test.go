@@ -1,0 +1,521 @@
+//go:build unix
+
+package tests
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// What may come out when a fault strikes a lesson: it carries on (""), or it
+// ends with status 1 and one message that the pattern matches. Behind a ? the
+// pattern is what may come out instead of carrying on: which of the two it is
+// depends on where the call was when the fault struck. A member that was removed says
+// that raft has stopped.
+const (
+	on   = ""
+	away = `deadline exceeded|timed out|code = Unavailable|leader changed|raft: stopped`
+	lost = away + `|renewals ended too early|the lease is lost`
+	full = `space exceeded`
+	gone = `revision has been compacted`
+)
+
+// atStart are faults that a lesson meets when it begins. The outcome is the same
+// for all lessons, but for 01-connect, which makes its client by itself.
+var atStart = []struct {
+	name, outcome, connect string
+	meet                   func(t *testing.T) (endpoint string, env []string)
+}{
+	{"no server", "nothing listens there", "nothing listens there", meetNothing},
+	{"wrong protocol", "a web server answers", "a web server answers", meetWebServer},
+	{"silent port", "no answer in time", "no answer in time", meetSilence},
+	{"auth required", "it wants a user", "user name is empty", meetLocked},
+	{"wrong password", "wrong user or password", "authentication failed", meetWrongPassword},
+	{"TLS against plain", "it speaks no TLS", "it speaks no TLS", meetPlain},
+	{"plain against TLS", "without TLS", "without TLS", meetTLS},
+}
+
+// midway are faults that strike when all lessons are in the middle of what they
+// do. 05-lease is there twice: when nobody renews its lease any more, and while
+// it is kept alive.
+var midway = []struct {
+	fault
+	members int
+	lasts   time.Duration // 0 is for until the lessons have ended
+	least   int           // so many of those with a ? carry on
+
+	connect, put, get, delete, lease, renewed, watch, op, lock string
+}{
+	{killedMember, 1, 0, 0,
+		away, away, away, away, away, lost, away, away, lost},
+	{killedMember, 1, 2 * time.Second, 4,
+		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
+	{fullDisk, 1, 0, 0,
+		away, away, away, away, away, lost, away, away, lost},
+	{killedLeader, 3, 0, 3,
+		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
+	{pausedLeader, 3, 5 * time.Second, 3,
+		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
+	{cutLeader, 3, 0, 0,
+		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
+	{cutLeader, 3, 3 * time.Second, 2,
+		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
+	{lostMajority, 3, 0, 0,
+		away, away, away, away, away, lost, away, away, lost},
+	{killedAll, 3, time.Second, 2,
+		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
+	{replacedOne, 3, time.Second, 4,
+		"?" + away, "?" + away, "?" + away, "?" + away, "?" + lost, "?" + lost, "?" + away, "?" + away, "?" + lost},
+	{slowNetwork, 3, 0, 0,
+		on, on, on, on, on, on, on, on, on},
+	{compaction, 1, 0, 0,
+		on, gone, gone, on, on, on, on, on, on},
+	{revokedLeases, 1, 0, 0,
+		on, on, on, on, on, "renewals ended too early", on, on, "the lease is lost"},
+	{fullDatabase, 1, 0, 0,
+		on, full, on, on, full, full, full, full, full},
+	{pausedPrograms, 1, time.Second, 0,
+		on, on, on, on, on, "?renewals ended too early", on, on, "is stale|the lease is lost"},
+}
+
+// cells are the columns of midway: what is run, what it has printed when it is in
+// its middle, and what when it is past that. The lessons that renew a lease cannot
+// be kept waiting for the others: only the rest is held.
+var cells = []struct {
+	name, lesson, sign, past string
+	held                     bool
+}{
+	{"01-connect", "01-connect", "after New", "member", true},
+	{"02-put", "02-put", "The first put", "The same", true},
+	{"03-get", "03-get", "One key", "The past", true},
+	{"04-delete", "04-delete", "One key", "A prefix", true},
+	{"05-lease", "05-lease", "renewals", "revoked", false},
+	{"05-lease, renewed", "05-lease", "granted", "renewals", false},
+	{"06-watch", "06-watch", "PUT", "world", true},
+	{"07-op", "07-op", "One by one", "In one", true},
+	{"08-txn-lock", "08-txn-lock", "has the lock", "done by", false},
+}
+
+// slowest is the cell that takes longest to come to its middle: one second more
+// than the TTL of its lease.
+const slowest = 4
+
+// flags are those with which a lesson runs whose leases have that TTL, in seconds.
+func flags(lesson string, ttl int) []string {
+	switch lesson {
+	case "05-lease":
+		return []string{"-ttl", strconv.Itoa(ttl)}
+	case "06-watch":
+		return []string{"-for", fmt.Sprint(ttl+5, "s")}
+	case "08-txn-lock":
+		return []string{"-ttl", strconv.Itoa(ttl), "-work", fmt.Sprint(2*ttl, "s")}
+	}
+	return nil
+}
+
+// leaseLimit is how long a lease of that TTL, in seconds, may be left that could
+// not be revoked: a change of leader starts its TTL again.
+func leaseLimit(ttl int) time.Duration { return time.Duration(ttl+11) * time.Second }
+
+const (
+	// ttls are those of the leases, in seconds, at the first attempt to bring the
+	// lessons into their middle, and at the last.
+	firstTTL, lastTTL = 10, 25
+
+	// pace makes a call last long enough to be struck in its middle.
+	pace = 60 * time.Millisecond
+
+	// heldLimit is for how long lessons are held: they give all their calls 10 s.
+	heldLimit = 6 * time.Second
+)
+
+// stages are slots for tests that bring lessons into their middle, and compute
+// next to nothing while these renew their leases. With the slots of all tests, a
+// lesson would have to wait there, and its lease would not.
+var stages = make(chan struct{}, 3)
+
+// TestFaults runs every lesson against every fault.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for _, fault := range atStart {
+		t.Run(fault.name, func(t *testing.T) {
+			harness.Parallel(t)
+			endpoint, env := fault.meet(t)
+			started := map[string]*harness.Running{}
+			for _, lesson := range harness.Lessons {
+				started[lesson] = harness.Start(t, endpoint, env, lesson)
+			}
+			for _, lesson := range harness.Lessons {
+				t.Run(lesson, func(t *testing.T) {
+					outcome := fault.outcome
+					if lesson == "01-connect" {
+						outcome = fault.connect
+					}
+					limit := 5 * time.Second
+					if slices.Contains(env, harness.Patient) {
+						limit = 15 * time.Second
+					}
+					got := started[lesson].Wait(t)
+					if got.Took > limit {
+						t.Errorf("it took %v, which is more than %v", got.Took, limit)
+					}
+					comesOut(t, got, outcome)
+				})
+			}
+		})
+	}
+	rounds := 1
+	if harness.Long() {
+		rounds = 3
+	}
+	for _, row := range midway {
+		name := row.name
+		if row.lasts > 0 {
+			name += fmt.Sprint(" for ", row.lasts)
+		}
+		for range rounds {
+			t.Run(name, func(t *testing.T) {
+				if row.available != nil {
+					if err := row.available(); err != nil {
+						harness.SkipUnlessCI(t, err)
+					}
+				}
+				leave := harness.ParallelIn(t, stages)
+				config := cluster.Config{Members: row.members,
+					Args: []string{fmt.Sprint("--quota-backend-bytes=", quota)}}
+				if row.name == fullDisk.name {
+					config = cluster.Config{Dir: mountSmallDisk(t)}
+				}
+				s := stage(t, config)
+				outcomes := []string{row.connect, row.put, row.get, row.delete,
+					row.lease, row.renewed, row.watch, row.op, row.lock}
+				carriedOn := s.strikeMidway(row.fault, row.lasts, leave, outcomes)
+				t.Logf("%s: %d lessons that need not have carry on", name, carriedOn)
+				if carriedOn < row.least {
+					t.Errorf("want %d or more", row.least)
+				}
+			})
+		}
+	}
+	t.Run("Ctrl-C", func(t *testing.T) {
+		harness.Parallel(t)
+		interruptLessons(t)
+	})
+}
+
+// scene is an etcd, and all lessons.
+type scene struct {
+	site
+	lessons []*harness.Running // in the order of cells
+	ttl     int                // of the lessons' leases, in seconds
+	before  string             // the keys of others
+}
+
+// stage starts an etcd, and the lessons, and returns when all of these are in their
+// middle, with their networks held.
+func stage(t *testing.T, config cluster.Config) *scene {
+	etcd := harness.Etcd(t, config)
+	client := harness.Connect(t, etcd.Endpoints()...)
+	harness.PutNeighbours(t, client)
+	s := &scene{before: harness.Neighbours(t, client),
+		site: site{T: t, random: harness.Random(t), etcd: etcd, client: client}}
+	for s.ttl = firstTTL; ; s.ttl += 5 {
+		missed := s.set()
+		if missed == nil {
+			return s
+		}
+		t.Logf("with leases of %d s: %v", s.ttl, missed)
+		if s.ttl == lastTTL {
+			t.Fatal("the lessons do not get into their middle together")
+		}
+		s.clear()
+	}
+}
+
+// strikeMidway lets a fault strike, and checks how the lessons end. From there on
+// some of them wait for a minute, and the test leaves its slot. It returns how many
+// have carried on that need not have.
+func (s *scene) strikeMidway(fault fault, lasts time.Duration, leave func(), outcomes []string) (carriedOn int) {
+	for _, p := range s.lessons {
+		s.programs = append(s.programs, p.Process)
+	}
+	mend := fault.strike(&s.site)
+	resume(s.network)
+	leave()
+	struck := time.Now()
+	if lasts > 0 {
+		time.Sleep(lasts)
+		mend()
+	}
+
+	// 05-lease has the most time: 10 s and four times its TTL, and 2 s for its
+	// last call.
+	limit := time.Duration(15+4*s.ttl) * time.Second
+	var results []harness.Result
+	for _, p := range s.lessons {
+		results = append(results, p.WaitUntil(s, struck.Add(limit)))
+	}
+	if lasts == 0 {
+		mend()
+	}
+	for i, got := range results {
+		s.Run(cells[i].name, func(t *testing.T) { comesOut(t, got, outcomes[i]) })
+		if got.Status == 0 && strings.HasPrefix(outcomes[i], "?") {
+			carriedOn++
+		}
+	}
+	if s.broken {
+		noLeasesSoon(s, s.client, s.ttl)
+	} else {
+		harness.NoLeases(s.T, s.client)
+	}
+	if after := harness.Neighbours(s.T, s.client); after != s.before {
+		s.Errorf("keys of others before:\n%s\nand after:\n%s", s.before, after)
+	}
+	return carriedOn
+}
+
+// set starts the lessons, and returns nil when all are in their middle, with their
+// networks held. Otherwise it says which came too late for the others.
+//
+// What takes a slow machine long is to start programs, so that is over when the
+// slowest gets into its middle: until then the others wait for an answer to their
+// first call. Nothing but the time that bytes need is left then.
+func (s *scene) set() error {
+	s.lessons, s.network = make([]*harness.Running, len(cells)), nil
+	s.begin(slowest, s.slowNetwork())
+	if err := s.lessons[slowest].Printed("granted", 20*time.Second); err != nil {
+		return err
+	}
+	// gRPC gives up a connection on which nothing comes for 20 s.
+	time.Sleep(time.Duration(s.ttl-firstTTL) * time.Second)
+	networks := make([][]*harness.Relay, len(cells))
+	for i := range cells {
+		if i != slowest {
+			networks[i] = s.slowNetwork()
+			hold(networks[i])
+			s.begin(i, networks[i])
+		}
+	}
+	if err := s.lessons[slowest].Printed(cells[slowest].sign, 2*firstTTL*time.Second); err != nil {
+		return err
+	}
+	ready := time.Now()
+	late := make([]error, len(cells))
+	var waiting sync.WaitGroup
+	for i, cell := range cells {
+		if i == slowest {
+			continue
+		}
+		later := time.Duration(s.random.IntN(2 * int(pace)))
+		waiting.Go(func() {
+			resume(networks[i])
+			late[i] = s.lessons[i].Printed(cell.sign, heldLimit)
+			if cell.held {
+				time.Sleep(later) // The fault finds requests, or answers, on their way.
+				hold(networks[i])
+			}
+		})
+	}
+	waiting.Wait()
+	hold(s.network)
+	for i, p := range s.lessons {
+		if p.HasEnded() || strings.Contains(p.Stdout.String(), cells[i].past) {
+			late[i] = fmt.Errorf("%s is past its middle:\n%s%s", cells[i].name, p.Stdout, p.Stderr)
+		}
+	}
+	// The leases must last long enough for the lessons to notice what happens.
+	took, limit := time.Since(ready), min(time.Duration(s.ttl)*time.Second/2, heldLimit)
+	s.Logf("the lessons got into their middle within %v, with leases of %d s", took, s.ttl)
+	if took > limit {
+		late = append(late, fmt.Errorf("they took more than %v", limit))
+	}
+	return errors.Join(late...)
+}
+
+// clear ends the lessons, for another attempt.
+func (s *scene) clear() {
+	resume(s.network)
+	for _, p := range s.lessons {
+		if p != nil {
+			p.Process.Signal(os.Interrupt)
+		}
+	}
+	for _, p := range s.lessons {
+		if p != nil {
+			p.WaitUntil(s, time.Now().Add(20*time.Second))
+		}
+	}
+	noLeasesSoon(s, s.client, s.ttl)
+}
+
+// slowNetwork returns a network to all members, for one lesson.
+func (s *scene) slowNetwork() (network []*harness.Relay) {
+	for _, m := range s.etcd.Members {
+		r := harness.NewRelay(s, m.Endpoint)
+		r.Slow(pace)
+		network = append(network, r)
+	}
+	s.random.Shuffle(len(network), func(i, j int) {
+		network[i], network[j] = network[j], network[i]
+	})
+	s.network = append(s.network, network...)
+	return network
+}
+
+// begin starts a lesson on a network.
+func (s *scene) begin(i int, network []*harness.Relay) {
+	var endpoints []string
+	for _, r := range network {
+		endpoints = append(endpoints, r.Address)
+	}
+	s.lessons[i] = harness.Start(s, strings.Join(endpoints, ","), []string{"ETCDCTL_DIAL_TIMEOUT=1m"},
+		cells[i].lesson, flags(cells[i].lesson, s.ttl)...)
+}
+
+func hold(network []*harness.Relay) {
+	for _, r := range network {
+		r.Hold()
+	}
+}
+
+func resume(network []*harness.Relay) {
+	for _, r := range network {
+		r.Resume()
+	}
+}
+
+// comesOut fails the test when a lesson did not end as outcome says.
+func comesOut(t *testing.T, got harness.Result, outcome string) {
+	t.Helper()
+	all := fmt.Sprintf("status %d after %v, outcome %q\n%s%s",
+		got.Status, got.Took, outcome, got.Stdout, got.Stderr)
+	t.Logf("status %d after %v: %s", got.Status, got.Took, got.Stderr)
+	for _, sign := range []string{"panic:", "goroutine ", `{"`} {
+		if strings.Contains(got.Stdout+got.Stderr, sign) {
+			t.Errorf("a stack trace or a log line: %s", all)
+		}
+	}
+	pattern, either := strings.CutPrefix(outcome, "?")
+	if got.Status == 0 && (either || pattern == on) {
+		if got.Stderr != "" {
+			t.Errorf("it carries on, and complains: %s", all)
+		}
+		return
+	}
+	if got.Status != 1 || pattern == on || !regexp.MustCompile(pattern).MatchString(got.Stderr) {
+		t.Errorf("this must not come out: %s", all)
+	}
+	// One message: a line, or the cause and the next step in two lines more.
+	if lines := strings.Count(got.Stderr, "\n"); lines != 1 && lines != 3 {
+		t.Errorf("%d lines: %s", lines, all)
+	}
+}
+
+func meetNothing(*testing.T) (string, []string) { return harness.Nobody, nil }
+
+func meetWebServer(t *testing.T) (string, []string) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(web.Close)
+	return web.Listener.Addr().String(), nil
+}
+
+func meetSilence(t *testing.T) (string, []string) { return harness.Silent(t), nil }
+
+func meetLocked(t *testing.T) (string, []string) { return harness.Locked(t), []string{harness.Patient} }
+
+func meetWrongPassword(t *testing.T) (string, []string) {
+	return harness.Locked(t), []string{harness.Patient, "ETCDCTL_USER=root:wrong"}
+}
+
+func meetPlain(t *testing.T) (string, []string) {
+	return "https://" + harness.Etcd(t, cluster.Config{}).Endpoints()[0], []string{harness.Patient}
+}
+
+func meetTLS(t *testing.T) (string, []string) {
+	secure, _ := harness.TLS(t, harness.Etcd(t, cluster.Config{}).Endpoints()[0])
+	return secure, []string{harness.Patient}
+}
+
+// noLeasesSoon fails the test when leases are left for longer than they can be.
+func noLeasesSoon(t testing.TB, client *clientv3.Client, ttl int) {
+	t.Helper()
+	harness.Eventually(t, leaseLimit(ttl), "no lease is left", func() bool {
+		leases, err := client.Leases(harness.Soon(t))
+		return err == nil && len(leases.Leases) == 0
+	})
+}
+
+// interruptLessons presses Ctrl-C in the middle of the lessons: when a lesson begins
+// to connect, and when it says that it is in its middle.
+func interruptLessons(t *testing.T) {
+	random := harness.Random(t)
+	etcd := harness.Etcd(t, cluster.Config{})
+	client := harness.Connect(t, etcd.Endpoints()...)
+	harness.PutNeighbours(t, client)
+	before := harness.Neighbours(t, client)
+	presses := 2
+	if harness.Long() {
+		presses = 20
+	}
+	interrupted := 0
+	for press := range presses {
+		var lessons []*harness.Running
+		var ending sync.WaitGroup
+		for _, cell := range cells {
+			r := harness.NewRelay(t, etcd.Endpoints()[0])
+			r.Slow(pace)
+			p := harness.Start(t, r.Address, []string{harness.Patient}, cell.lesson, flags(cell.lesson, 4)...)
+			lessons = append(lessons, p)
+			moment := time.Duration(random.IntN(int(2 * pace)))
+			ending.Go(func() {
+				if press%2 == 0 {
+					select {
+					case <-r.Used:
+					case <-p.Ended:
+					}
+				} else {
+					p.Printed(cell.sign, 20*time.Second)
+				}
+				time.Sleep(moment)
+				p.Process.Signal(os.Interrupt)
+			})
+		}
+		ending.Wait()
+		limit := time.Now().Add(5 * time.Second)
+		for i, p := range lessons {
+			t.Run(cells[i].name, func(t *testing.T) {
+				got := p.WaitUntil(t, limit)
+				if strings.Contains(got.Stderr, "interrupted: ") {
+					interrupted++
+				}
+				comesOut(t, got, "?interrupted: ")
+			})
+		}
+		harness.NoLeases(t, client)
+	}
+	// On a slow machine some end before the signal comes.
+	all := presses * len(cells)
+	t.Logf("%d of %d lessons were interrupted", interrupted, all)
+	if 3*interrupted < 2*all {
+		t.Error("want most")
+	}
+	if after := harness.Neighbours(t, client); after != before {
+		t.Errorf("keys of others before:\n%s\nand after:\n%s", before, after)
+	}
+}

@@ -1,0 +1,20 @@
+package harness
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// GoJSON decodes the JSON that a go command prints.
+func GoJSON(t *testing.T, into any, args ...string) {
+	t.Helper()
+	output, err := exec.Command("go", args...).Output()
+	if err != nil {
+		t.Fatalf("go %s: %v", strings.Join(args, " "), err)
+	}
+	if err := json.Unmarshal(output, into); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,109 @@
+package harness
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"example.com/etcd-by-example/classroom/cluster"
+)
+
+// Patient is for errors that etcd itself reports: on a busy machine it takes some
+// time to check a password.
+const Patient = "ETCDCTL_DIAL_TIMEOUT=10s"
+
+// Nobody is an address on which nothing listens: port 1 is reserved, and only
+// root could listen there.
+const Nobody = "127.0.0.1:1"
+
+// Silent returns an address that accepts and never answers.
+func Silent(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener.Addr().String()
+}
+
+// Locked returns an etcd with authentication on and root's password
+// se:cret, with a colon to show where it is taken apart.
+func Locked(t *testing.T) string {
+	t.Helper()
+	etcd := Etcd(t, cluster.Config{})
+	client := Connect(t, etcd.Endpoints()...)
+	if _, err := client.UserAdd(Soon(t), "root", "se:cret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.UserGrantRole(Soon(t), "root", "root"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.AuthEnable(Soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	return etcd.Endpoints()[0]
+}
+
+// TLS returns an address that speaks TLS and hands on to the plain one,
+// and the file of the authority that signed its certificate.
+func TLS(t *testing.T, plain string) (address, ca string) {
+	t.Helper()
+	address, ca, _ = TLSFor(t, plain, tls.NoClientCert)
+	return address, ca
+}
+
+// TLSFor is TLS for clients that show a certificate, or none. It also
+// returns the file of the certificate's key: a client may show the same one.
+func TLSFor(t *testing.T, plain string, clients tls.ClientAuthType) (address, cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
+	for name, block := range map[string]*pem.Block{
+		cert: {Type: "CERTIFICATE", Bytes: der},
+		key:  {Type: "EC PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}},
+		ClientAuth:   clients,
+		NextProtos:   []string{"h2"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveRelay(t, listener, plain).Address, cert, key
+}

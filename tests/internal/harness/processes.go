@@ -1,0 +1,51 @@
+//go:build unix
+
+package harness
+
+import (
+	"context"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Children returns the process IDs of the children of pid.
+func Children(t *testing.T, pid int) []int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	list, err := exec.CommandContext(ctx, "ps", "-A", "-o", "pid=,ppid=").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var children []int
+	for line := range strings.Lines(string(list)) {
+		fields := strings.Fields(line)
+		if len(fields) == 2 && fields[1] == strconv.Itoa(pid) {
+			child, err := strconv.Atoi(fields[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			children = append(children, child)
+		}
+	}
+	return children
+}
+
+// Alive reports whether a process runs. One that has ended, and that nobody
+// has waited for yet, does not.
+func Alive(pid int) bool {
+	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && !strings.HasPrefix(string(state), "Z")
+}
+
+// AwaitStop returns when a process has stopped that was paused, or has ended.
+func AwaitStop(t testing.TB, pid int) {
+	t.Helper()
+	Eventually(t, 10*time.Second, "the paused process stops", func() bool {
+		state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+		return err != nil || strings.HasPrefix(string(state), "T") || strings.HasPrefix(string(state), "Z")
+	})
+}

@@ -1,0 +1,221 @@
+package harness
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// built is a folder for what the tests build, which goes with this process.
+var built string
+
+// programs has a function for each program of the workspace that was asked for. It
+// builds that program once.
+var programs sync.Map
+
+// Program returns the path of a built program: name is its folder, from the root.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(built, filepath.FromSlash(name))
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
+	build, _ := programs.LoadOrStore(name, sync.OnceValue(func() error {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		// Linking takes half the time without what debuggers read.
+		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, "./"+name)
+		build.Dir = Root
+		if output, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w\n%s", name, err, output)
+		}
+		return nil
+	}))
+	if err := build.(func() error)(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Env is the environment without what points programs at some etcd, plus
+// the variables given as name=value.
+func Env(variables ...string) []string {
+	env := slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		return strings.HasPrefix(variable, "ETCD")
+	})
+	return append(env, variables...)
+}
+
+// Result is how a program ended.
+type Result struct {
+	Stdout, Stderr string
+	Status         int
+	Took           time.Duration
+}
+
+// Run runs a lesson or the classroom against endpoint, with further variables,
+// and fails the test when it does not end within three minutes: a tour has to
+// link the lessons first when the build cache is empty.
+func Run(t testing.TB, endpoint string, env []string, name string,
+	args ...string) Result {
+	t.Helper()
+	return Start(t, endpoint, env, name, args...).Wait(t)
+}
+
+// Running is a program that was started and is waited for.
+type Running struct {
+	Process        *os.Process
+	Stdout, Stderr *output
+	Ended          chan struct{} // closed when the program has ended
+
+	cmd  *exec.Cmd
+	err  error
+	took time.Duration
+}
+
+// Start starts a lesson or the classroom against endpoint, with further variables. It is
+// killed at the end of the test, where it still runs. An empty endpoint is not set.
+func Start(t testing.TB, endpoint string, env []string, name string,
+	args ...string) *Running {
+	t.Helper()
+	cmd := exec.Command(Program(t, name), args...)
+	if endpoint != "" {
+		env = append(env, "ETCDCTL_ENDPOINTS="+endpoint)
+	}
+	cmd.Env = Env(env...)
+	return Command(t, cmd)
+}
+
+// Command starts any program as Start does a lesson.
+func Command(t testing.TB, cmd *exec.Cmd) *Running {
+	t.Helper()
+	p := &Running{cmd: cmd, Stdout: newOutput(), Stderr: newOutput(), Ended: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.Process = cmd.Process
+	go func() {
+		p.err = cmd.Wait()
+		p.took = time.Since(began)
+		close(p.Ended)
+	}()
+	t.Cleanup(func() {
+		p.Process.Kill()
+		<-p.Ended
+	})
+	return p
+}
+
+// Wait returns how the program ended, and fails the test when it has not within three
+// minutes.
+func (p *Running) Wait(t testing.TB) Result {
+	t.Helper()
+	return p.WaitUntil(t, time.Now().Add(3*time.Minute))
+}
+
+// WaitUntil is Wait for a time that the caller knows better.
+func (p *Running) WaitUntil(t testing.TB, deadline time.Time) Result {
+	t.Helper()
+	select {
+	case <-p.Ended:
+	case <-time.After(time.Until(deadline)):
+		t.Fatalf("%s does not end; it printed:\n%s%s", p.cmd.Path, p.Stdout, p.Stderr)
+	}
+	var exit *exec.ExitError
+	if p.err != nil && !errors.As(p.err, &exit) {
+		t.Fatal(p.err)
+	}
+	return Result{
+		Stdout: p.Stdout.String(),
+		Stderr: p.Stderr.String(),
+		Status: p.cmd.ProcessState.ExitCode(),
+		Took:   p.took,
+	}
+}
+
+// HasEnded reports whether the program has ended.
+func (p *Running) HasEnded() bool {
+	select {
+	case <-p.Ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// output collects what a program prints and tells when something is in it.
+type output struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	changed chan struct{}
+}
+
+func newOutput() *output { return &output{changed: make(chan struct{})} }
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	close(o.changed)
+	o.changed = make(chan struct{})
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// Await returns when text was printed, and fails the test when the program
+// ends before or half a minute passes.
+func (p *Running) Await(t testing.TB, text string) {
+	t.Helper()
+	if err := p.Printed(text, 30*time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Printed returns nil when text was printed, and an error when the program ends
+// without it or the limit passes.
+func (p *Running) Printed(text string, limit time.Duration) error {
+	over := time.After(limit)
+	for {
+		p.Stdout.mu.Lock()
+		found := strings.Contains(p.Stdout.text.String(), text)
+		changed := p.Stdout.changed
+		p.Stdout.mu.Unlock()
+		if found {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-p.Ended:
+			if strings.Contains(p.Stdout.String(), text) {
+				return nil
+			}
+			return fmt.Errorf("%s ended without %q:\n%s%s", p.cmd.Path, text, p.Stdout, p.Stderr)
+		case <-over:
+			return fmt.Errorf("%s does not print %q:\n%s%s", p.cmd.Path, text, p.Stdout, p.Stderr)
+		}
+	}
+}
+
+// Interrupt sends what Ctrl-C at a terminal sends to its program.
+func Interrupt(t *testing.T, p *Running) {
+	t.Helper()
+	if err := p.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+}

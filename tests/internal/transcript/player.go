@@ -1,0 +1,271 @@
+//go:build unix
+
+package transcript
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// player runs the steps of a page, each in its terminal.
+type player struct {
+	dir       string
+	env       []string
+	network   harness.Network
+	terminals map[string]*terminal
+
+	// watchers returns how many watchers etcd has, and healthy whether it answers.
+	// They are asked about commands that print nothing at first: a watch stands
+	// when etcd has one more watcher, an etcd when it answers.
+	watchers func(context.Context) (int, error)
+	healthy  func(context.Context) bool
+
+	// recording is the history for the next picture, or nil when there is none.
+	recording *recording
+
+	// update has the player take what is printed instead of comparing it.
+	update bool
+}
+
+func (p *player) close() {
+	if p.recording != nil {
+		p.recording.close()
+	}
+	for _, t := range p.terminals {
+		t.close()
+	}
+}
+
+// terminal returns the terminal of that name, which it opens the first time.
+func (p *player) terminal(name string) (t *terminal, err error) {
+	if t := p.terminals[name]; t != nil {
+		return t, nil
+	}
+	err = p.network(func() error {
+		t, err = openTerminal(p.dir, p.env)
+		return err
+	})
+	if err == nil {
+		p.terminals[name] = t
+	}
+	return t, err
+}
+
+// Etcd starts the etcd of a session that does not start one by itself. A
+// learner has it running since the beginning of the page.
+func (p *player) startEtcd() error {
+	t, err := p.terminal("Terminal 1")
+	if err != nil {
+		return err
+	}
+	if err := t.send("go run ./classroom"); err != nil {
+		return err
+	}
+	var printed []string
+	for !slices.Contains(printed, "Ctrl-C stops it.") {
+		line, err := t.collect(1, stepLimit)
+		printed = append(printed, line...)
+		if err != nil {
+			return fmt.Errorf("go run ./classroom: %w\n%s", err, strings.Join(printed, "\n"))
+		}
+	}
+	return nil
+}
+
+// play runs the steps of one block and returns the first difference.
+func (p *player) play(ctx context.Context, b *Block) error {
+	t, err := p.terminal(b.terminal)
+	if err != nil {
+		return err
+	}
+	for _, s := range b.Steps {
+		if err := p.step(ctx, t, s); err != nil {
+			return fmt.Errorf("line %d, in %s: %w", s.line, b.terminal, err)
+		}
+		if s.draws {
+			if p.recording, err = startRecording(ctx, p.network); err != nil {
+				return fmt.Errorf("line %d: %w", s.line, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (p *player) step(ctx context.Context, t *terminal, s *step) (err error) {
+	silent := s.goesOn && s.Command != "" && len(s.want) == 0 && !p.update
+	stands := func() (bool, error) { return p.healthy(ctx), nil }
+	if silent && strings.Contains(s.Command, " watch ") {
+		before, err := p.watchers(ctx)
+		if err != nil {
+			return err
+		}
+		stands = func() (bool, error) {
+			now, err := p.watchers(ctx)
+			return now > before, err
+		}
+	}
+	switch {
+	case s.Command != "":
+		err = t.send(s.Command)
+	case s.key != "":
+		_, err = t.file.WriteString(s.key)
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case silent:
+		return t.await(stands)
+	case s.goesOn && p.update && len(s.want) > 0:
+		// A program may take longer than quiet to start, beside others.
+		s.got, err = t.untilQuiet(stepLimit)
+	case s.goesOn && p.update:
+		s.got, err = t.untilQuiet(quiet)
+	case s.goesOn:
+		s.got, err = t.collect(len(s.want), stepLimit)
+	default:
+		s.got, err = t.collect(-1, stepLimit)
+	}
+	if s.key != "" {
+		// What shows the key itself, as a shell in a container does, or ends
+		// the line on which it stands, shows nothing that the page does not.
+		for len(s.got) > 0 && (s.got[0] == "" || keys[s.got[0]] != "") {
+			s.got = s.got[1:]
+		}
+	}
+	if p.update && err == nil {
+		return nil
+	}
+	return errors.Join(compare(s.want, s.got), err)
+}
+
+// Play plays a session of a page in terminals of its own, and puts what is printed into
+// the session. It fails the test at the first line that is not as the page shows it, and
+// when a picture is not what the run has drawn; with -update it takes what is printed,
+// and writes the picture. It skips the test where something is missing that the session
+// needs.
+func Play(t *testing.T, page *Page, session Session) {
+	t.Helper()
+	if err := warm(); err != nil {
+		t.Fatal(err)
+	}
+	newPlayer(t, session[0].docker).follow(t, page, session)
+}
+
+// follow plays a session, and closes its terminals with the test. What a session
+// makes in the repository and removes at its end is removed as well when it does not
+// get there.
+func (p *player) follow(t *testing.T, page *Page, session Session) {
+	t.Helper()
+	for _, b := range session {
+		for _, s := range b.Steps {
+			name, found := strings.CutPrefix(s.Command, "rm -r ")
+			if !found || !filepath.IsLocal(name) {
+				continue
+			}
+			made := filepath.Join(p.dir, name)
+			if _, err := os.Stat(made); err == nil {
+				t.Fatalf("%s is there already, and %s would remove it", made, page.Name)
+			}
+			t.Cleanup(func() { os.RemoveAll(made) })
+		}
+	}
+	t.Cleanup(p.close)
+	if session.needsEtcd() {
+		if err := p.startEtcd(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, b := range session {
+		if err := p.play(t.Context(), b); err != nil {
+			t.Fatalf("%s, %v", page.Name, err)
+		}
+		if b.Picture != "" {
+			if err := p.draw(t.Context(), page, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// newPlayer returns what plays one session of a page. A session in a network of its
+// own runs beside the others. One that needs the usual port of the machine waits
+// for it.
+func newPlayer(t *testing.T, docker bool) *player {
+	t.Helper()
+	player := &player{
+		dir: harness.Root, env: harness.Env("TERM=dumb"), network: harness.Machine,
+		terminals: map[string]*terminal{}, update: harness.Update(),
+	}
+	if docker {
+		compose := harness.ComposeCommands(t)
+		harness.UsualPort(t)
+		harness.EtcdImage(t)
+		t.Cleanup(func() { harness.ComposeDown(t, compose[0], "etcd-by-example-page") })
+		player.env = append(player.env, "COMPOSE_PROJECT_NAME=etcd-by-example-page")
+		if compose[0][0] == "docker-compose" {
+			// The page says what to type when this is all there is.
+			player.env = append(player.env, "BASH_FUNC_docker%%=() { shift; docker-compose \"$@\"; }")
+		}
+	} else {
+		player.env = append(player.env, ownHome(t)...)
+		if own, err := harness.NewNetwork(t); err == nil {
+			player.network = own
+		} else {
+			t.Logf("it takes the usual port, having no network of its own: %v", err)
+			harness.UsualPort(t)
+		}
+	}
+	player.watchers, player.healthy = player.network.Watchers, player.network.Healthy
+	return player
+}
+
+// ownHome returns variables that give a session a home folder of its own: the
+// classroom has its socket there, and the page may put a program into it. The go
+// command keeps its caches, and takes modules from there alone, as the network of
+// the session leads nowhere.
+func ownHome(t *testing.T) []string {
+	t.Helper()
+	var env struct{ GOCACHE, GOENV, GOMODCACHE, GOPATH string }
+	harness.GoJSON(t, &env, "env", "-json", "GOCACHE", "GOENV", "GOMODCACHE", "GOPATH")
+	// The path of a socket may have about 100 bytes. t.TempDir is too long.
+	home, err := os.MkdirTemp("/tmp", "page-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(home) })
+	return []string{
+		"HOME=" + home, "XDG_CACHE_HOME=" + home,
+		"GOCACHE=" + env.GOCACHE, "GOENV=" + env.GOENV,
+		"GOMODCACHE=" + env.GOMODCACHE, "GOPATH=" + env.GOPATH,
+		"GOPROXY=file://" + env.GOMODCACHE + "/cache/download", "GOSUMDB=off",
+	}
+}
+
+// warm has the go command fetch and build what the pages use, once, so that
+// their transcripts are those of a second run, without "go: downloading", and the
+// sessions do not link the same programs side by side.
+var warm = sync.OnceValue(func() error {
+	for _, args := range [][]string{
+		{"tool", "etcdctl", "version"},
+		{"run", "-exec", "true", "./classroom"}, // Builds it, and runs true.
+		{"run", "-exec", "true", "go.etcd.io/etcd/server/v3"},
+	} {
+		build := exec.Command("go", args...)
+		build.Dir = harness.Root
+		if output, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("go %q: %w\n%s", args, err, output)
+		}
+	}
+	return nil
+})

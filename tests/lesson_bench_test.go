@@ -1,0 +1,85 @@
+package tests
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// BenchmarkLockCycle measures one lock and unlock with the functions of lesson
+// 08, as a ratio to the same three calls alone (at most 1.1 is the aim) and to
+// the package concurrency (at most 0.75).
+func BenchmarkLockCycle(b *testing.B) {
+	endpoint := harness.Etcd(b, cluster.Config{}).Endpoints()[0]
+	var sum cycle
+	for b.Loop() {
+		medians := lockCycle(b, endpoint)
+		sum.Lesson += medians.Lesson
+		sum.Bare += medians.Bare
+		sum.Concurrency += medians.Concurrency
+	}
+	b.ReportMetric(sum.Lesson.Seconds()*1000/float64(b.N), "lesson-ms")
+	b.ReportMetric(sum.Lesson.Seconds()/sum.Bare.Seconds(), "lesson/calls")
+	b.ReportMetric(sum.Bare.Seconds()/sum.Concurrency.Seconds(), "calls/concurrency")
+	b.ReportMetric(sum.Lesson.Seconds()/sum.Concurrency.Seconds(), "lesson/concurrency")
+}
+
+// TestLockCost holds what docs/PROOF.md says of the lock's cost: the lesson adds
+// next to nothing to its three calls, and takes less time than the package
+// concurrency. The benchmark above tells how much.
+func TestLockCost(t *testing.T) {
+	harness.Parallel(t)
+	got := lockCycle(t, harness.Etcd(t, cluster.Config{}).Endpoints()[0])
+	if got.Lesson > got.Bare*5/4 || got.Lesson > got.Concurrency {
+		t.Errorf("%+v", got)
+	}
+}
+
+// cycle is the time of a lock and unlock: the lesson's, that of its three calls
+// alone, and that of the package concurrency.
+type cycle struct{ Lesson, Bare, Concurrency time.Duration }
+
+// lockCycle returns the medians of some hundred cycles of each kind, in turns.
+func lockCycle(t testing.TB, endpoint string) (medians cycle) {
+	t.Helper()
+	measureLock(t, endpoint, "LockCycle", &medians)
+	return medians
+}
+
+// measureLock runs a test that is laid over lesson 08, and decodes what it measured:
+// the last line that it prints before its verdict.
+func measureLock(t testing.TB, endpoint, test string, measured any) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), harness.Overlaid(t, "08-txn-lock"), "-test.run", test)
+	cmd.Env = harness.Env("ETCDCTL_ENDPOINTS=" + endpoint)
+	output, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	text, _, _ := strings.Cut(string(output), "\nPASS")
+	if err := json.Unmarshal([]byte(text[strings.LastIndex(text, "\n")+1:]), measured); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+}
+
+// BenchmarkLockContended measures how often in a second 32 contenders get the lock
+// of lesson 08, as a ratio to the package concurrency, whose waiters stand in a
+// queue: one release wakes one of them, and not all.
+func BenchmarkLockContended(b *testing.B) {
+	endpoint := harness.Etcd(b, cluster.Config{}).Endpoints()[0]
+	var sum struct{ Lesson, Concurrency float64 }
+	for b.Loop() {
+		var rates struct{ Lesson, Concurrency float64 }
+		measureLock(b, endpoint, "LockContended", &rates)
+		sum.Lesson += rates.Lesson
+		sum.Concurrency += rates.Concurrency
+	}
+	b.ReportMetric(sum.Lesson/float64(b.N), "lesson/s")
+	b.ReportMetric(sum.Concurrency/float64(b.N), "concurrency/s")
+	b.ReportMetric(sum.Lesson/sum.Concurrency, "lesson/concurrency")
+}

@@ -1,0 +1,118 @@
+package tests
+
+import (
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// TestFlagsOutOfRange gives lessons values that make no sense. Each says so in
+// one line, and leaves etcd as it is.
+func TestFlagsOutOfRange(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{})
+	client := harness.Connect(t, etcd.Endpoints()...)
+	for _, c := range []struct{ lesson, flag, value string }{
+		{"05-lease", "-ttl", "-5"},
+		{"05-lease", "-ttl", "0"},
+		{"05-lease", "-ttl", "3601"},
+		{"06-watch", "-for", "0s"},
+		{"06-watch", "-for", "-1m"},
+		{"08-txn-lock", "-name", ""},
+		{"08-txn-lock", "-ttl", "0"},
+		{"08-txn-lock", "-work", "-5s"},
+	} {
+		got := harness.Run(t, etcd.Endpoints()[0], nil, c.lesson, c.flag, c.value)
+		if got.Status != 1 || got.Stdout != "" || !strings.Contains(got.Stderr, "want") ||
+			!strings.Contains(got.Stderr, c.flag) || strings.Count(got.Stderr, "\n") != 1 {
+			t.Errorf("%s %s %q: status %d\n%s%s",
+				c.lesson, c.flag, c.value, got.Status, got.Stdout, got.Stderr)
+		}
+	}
+	get, err := client.Get(harness.Soon(t), "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if get.Header.Revision != 1 {
+		t.Errorf("etcd was changed: it is at revision %d", get.Header.Revision)
+	}
+	harness.NoLeases(t, client)
+}
+
+// TestArguments gives a lesson what it does not take.
+func TestArguments(t *testing.T) {
+	harness.Parallel(t)
+	got := harness.Run(t, harness.Nobody, nil, "05-lease", "-ttl", "2", "now")
+	if got.Status != 2 || !strings.Contains(got.Stderr, `unknown argument "now"`) ||
+		!strings.Contains(got.Stderr, "-ttl seconds") {
+		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+}
+
+// TestOwnPrefix runs all lessons as a user who may touch nothing but a prefix,
+// while somebody else holds a lease with a key that the user may not read.
+func TestOwnPrefix(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{})
+	root := harness.Connect(t, etcd.Endpoints()...)
+	const prefix = "/class/ann/"
+	lease, err := root.Grant(harness.Soon(t), 600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.Put(harness.Soon(t), "/class/ben/secret", "", clientv3.WithLease(lease.ID)); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []func() error{
+		func() error { _, err := root.RoleAdd(harness.Soon(t), "ann"); return err },
+		func() error {
+			_, err := root.RoleGrantPermission(harness.Soon(t), "ann", prefix,
+				clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		},
+		func() error { _, err := root.UserAdd(harness.Soon(t), "ann", "secret"); return err },
+		func() error { _, err := root.UserGrantRole(harness.Soon(t), "ann", "ann"); return err },
+		func() error { _, err := root.UserAdd(harness.Soon(t), "root", "secret"); return err },
+		func() error { _, err := root.UserGrantRole(harness.Soon(t), "root", "root"); return err },
+		func() error { _, err := root.AuthEnable(harness.Soon(t)); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{harness.Patient, "ETCDCTL_USER=ann:secret", "ETCD_NAMESPACE=/class/ann"}
+	for _, lesson := range harness.Lessons {
+		got := harness.Run(t, etcd.Endpoints()[0], env, lesson, quick[lesson]...)
+		if got.Status != 0 || got.Stderr != "" {
+			t.Errorf("%s: status %d\n%s%s", lesson, got.Status, got.Stdout, got.Stderr)
+		}
+	}
+	got := harness.Run(t, etcd.Endpoints()[0], env[:2], "01-connect")
+	if got.Status != 1 || !strings.Contains(got.Stderr, "permission denied") {
+		t.Errorf("outside the prefix: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+}
+
+// TestConcurrency runs the program that README.md takes its lines about the
+// package concurrency from.
+func TestConcurrency(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{})
+	client := harness.Connect(t, etcd.Endpoints()...)
+	got := harness.Run(t, etcd.Endpoints()[0], nil, "tests/testdata/concurrency")
+	if got.Status != 0 || got.Stdout != "put /cron/jobs/job9 as the owner of the lock\n" || got.Stderr != "" {
+		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	get, err := client.Get(harness.Soon(t), "/cron/jobs/job9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if get.Count != 1 || string(get.Kvs[0].Value) != "done" {
+		t.Errorf("the result is %v", get.Kvs)
+	}
+	harness.NoLeases(t, client)
+}

@@ -1,0 +1,162 @@
+//go:build unix
+
+package tests
+
+import (
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/relay"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// TestCtrlC interrupts each lesson that waits: it ends soon, with at most one
+// line, and leaves no lease. SIGTERM does the same.
+func TestCtrlC(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		lesson, sign string
+		signal       syscall.Signal
+	}{
+		{"05-lease", "granted", syscall.SIGINT},
+		{"06-watch", "PUT", syscall.SIGINT},
+		{"08-txn-lock", "has the lock", syscall.SIGINT},
+		{"08-txn-lock", "has the lock", syscall.SIGTERM},
+	} {
+		t.Run(c.lesson+", "+c.signal.String(), func(t *testing.T) {
+			harness.Parallel(t)
+			endpoint := harness.Etcd(t, cluster.Config{}).Endpoints()[0]
+			p := harness.Start(t, endpoint, nil, c.lesson)
+			p.Await(t, c.sign)
+			if err := p.Process.Signal(c.signal); err != nil {
+				t.Fatal(err)
+			}
+			interrupted := time.Now()
+			got := p.Wait(t)
+			if took := time.Since(interrupted); took > 6*time.Second {
+				t.Errorf("it took %v to end", took)
+			}
+			if got.Status < 0 || got.Status > 1 || strings.Count(got.Stderr, "\n") > 1 {
+				t.Errorf("status %d\n%s", got.Status, got.Stderr)
+			}
+			harness.NoLeases(t, harness.Connect(t, endpoint))
+		})
+	}
+}
+
+// TestDuringGrant strikes a lesson while the answer that has the ID of its lease is
+// under way: a Ctrl-C leaves no lease, and a network that stands still ends it.
+func TestDuringGrant(t *testing.T) {
+	t.Parallel()
+	for _, lesson := range []string{"05-lease", "08-txn-lock"} {
+		t.Run(lesson+", Ctrl-C", func(t *testing.T) {
+			harness.Parallel(t)
+			p := startGranting(t, lesson)
+			harness.Interrupt(t, p.Running)
+			select {
+			case <-p.call.Caller.Done():
+				t.Error("the lesson no longer waits for the answer")
+			case <-time.After(300 * time.Millisecond): // The signal needs a moment.
+			}
+			close(p.answer)
+			if got := p.Wait(t); got.Status != 1 || !strings.Contains(got.Stderr, "interrupted: ") {
+				t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+			}
+			harness.NoLeases(t, harness.Connect(t, p.network.Address))
+		})
+		t.Run(lesson+", silence", func(t *testing.T) {
+			harness.Parallel(t)
+			p := startGranting(t, lesson)
+			p.network.Hold()
+			got := p.WaitUntil(t, time.Now().Add(30*time.Second))
+			if got.Status != 1 || !strings.Contains(got.Stderr, "deadline exceeded") {
+				t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+			}
+		})
+	}
+}
+
+// granting is a lesson that waits for the answer to its first Grant.
+type granting struct {
+	*harness.Running
+	network *relay.Relay
+	call    *relay.Call
+	answer  chan relay.Verdict // to be closed, and the answer goes on
+}
+
+// startGranting starts a lesson, and returns when etcd has granted its lease and the
+// network keeps the answer back.
+func startGranting(t *testing.T, lesson string) granting {
+	t.Helper()
+	network, err := relay.Start(harness.Etcd(t, cluster.Config{}).Endpoints()[0], 0)
+	harness.NoError(t, err)
+	t.Cleanup(network.Close)
+	harness.NoError(t, network.Ready(harness.Soon(t)))
+	granted, answer := make(chan *relay.Call, 1), make(chan relay.Verdict)
+	network.Hook(func(m *relay.Message) relay.Verdict {
+		if m.Method != pb.Lease_LeaseGrant_FullMethodName || !m.Answered {
+			return relay.Pass
+		}
+		select {
+		case granted <- m.Call:
+		default: // It is not the first.
+		}
+		return m.Await(answer)
+	})
+	p := harness.Start(t, network.Address, []string{"ETCDCTL_DIAL_TIMEOUT=30s"}, lesson, "-ttl", "60")
+	select {
+	case call := <-granted:
+		return granting{p, network, call, answer}
+	case <-time.After(30 * time.Second):
+		t.Fatal("etcd grants no lease")
+		return granting{}
+	}
+}
+
+// TestSecondCtrlC interrupts a lesson whose etcd hangs: it tries to clean up, and a
+// further Ctrl-C ends it at once.
+func TestSecondCtrlC(t *testing.T) {
+	harness.Parallel(t)
+	member := harness.Etcd(t, cluster.Config{}).Members[0]
+	p := harness.Start(t, member.Endpoint, nil, "08-txn-lock", "-work", "1m")
+	p.Await(t, "has the lock")
+	if err := member.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	// Two signals that come together are one.
+	harness.Eventually(t, 3*time.Second, "it ends", func() bool {
+		p.Process.Signal(syscall.SIGINT)
+		return p.HasEnded()
+	})
+	if got := p.Wait(t); got.Status != -1 || got.Stderr != "" {
+		t.Errorf("status %d\n%s", got.Status, got.Stderr)
+	}
+}
+
+// TestCtrlCWhileConnecting interrupts a lesson that waits for an answer to its first
+// question.
+func TestCtrlCWhileConnecting(t *testing.T) {
+	harness.Parallel(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	p := harness.Start(t, listener.Addr().String(), []string{"ETCDCTL_DIAL_TIMEOUT=1m"}, "02-put")
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	harness.Interrupt(t, p)
+	got := p.WaitUntil(t, time.Now().Add(20*time.Second))
+	if got.Status != 1 || got.Stderr != "02-put: interrupted: connect to etcd\n" {
+		t.Errorf("status %d\n%s", got.Status, got.Stderr)
+	}
+}

@@ -1,0 +1,204 @@
+//go:build unix
+
+package tests
+
+import (
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+const lockKey = "/cron/lock/job9"
+
+// TestLockIsHandedOver starts a holder, one that gives up and one that waits.
+func TestLockIsHandedOver(t *testing.T) {
+	harness.Parallel(t)
+	endpoint := harness.Etcd(t, cluster.Config{}).Endpoints()[0]
+	ann := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "3s")
+	ann.Await(t, "ann has the lock")
+
+	loser := harness.Run(t, endpoint, nil, "08-txn-lock", "-name", "cat")
+	if loser.Status != 0 || loser.Stderr != "" ||
+		!strings.Contains(loser.Stdout, "cat has not got the lock: ann has") {
+		t.Errorf("the loser: status %d\n%s%s", loser.Status, loser.Stdout, loser.Stderr)
+	}
+	waiter := harness.Run(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-work", "1ms", "-wait")
+	if waiter.Status != 0 || !strings.Contains(waiter.Stdout, `"done by ben, token`) {
+		t.Errorf("the waiter: status %d\n%s%s", waiter.Status, waiter.Stdout, waiter.Stderr)
+	}
+	if holder := ann.Wait(t); holder.Status != 0 ||
+		!strings.Contains(holder.Stdout, `"done by ann, token`) {
+		t.Errorf("the holder: status %d\n%s%s", holder.Status, holder.Stdout, holder.Stderr)
+	}
+}
+
+// TestLostLockEndsTheWork revokes the holder's lease from outside.
+func TestLostLockEndsTheWork(t *testing.T) {
+	harness.Parallel(t)
+	endpoint := harness.Etcd(t, cluster.Config{}).Endpoints()[0]
+	client := harness.Connect(t, endpoint)
+	ann := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "1m", "-ttl", "1")
+	ann.Await(t, "ann has the lock")
+
+	lock, err := client.Get(harness.Soon(t), lockKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Revoke(harness.Soon(t), clientv3.LeaseID(lock.Kvs[0].Lease)); err != nil {
+		t.Fatal(err)
+	}
+	revoked := time.Now()
+	got := ann.Wait(t)
+	if got.Status != 1 || !strings.Contains(got.Stderr, "the lease is lost") ||
+		strings.Count(got.Stderr, "\n") != 1 {
+		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	if took := time.Since(revoked); took > 10*time.Second {
+		t.Errorf("the work went on for %v", took)
+	}
+}
+
+// TestWaiterSaysWhyItEnds has two wait for a lock: one that loses its lease
+// meanwhile, because it is paused, and one that is interrupted.
+func TestWaiterSaysWhyItEnds(t *testing.T) {
+	harness.Parallel(t)
+	endpoint := harness.Etcd(t, cluster.Config{}).Endpoints()[0]
+	client := harness.Connect(t, endpoint)
+	ann := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "1m")
+	ann.Await(t, "ann has the lock")
+	ben := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-ttl", "1", "-wait")
+	ben.Await(t, "ben waits: ann has it")
+	if err := ben.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, leaseLimit(2), "the lease of the one that is paused ends", func() bool {
+		leases, err := client.Leases(harness.Soon(t))
+		return err == nil && len(leases.Leases) == 1
+	})
+	if err := ben.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if got := ben.Wait(t); got.Status != 1 || !strings.Contains(got.Stderr, "the lease is lost") {
+		t.Errorf("the paused one: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	cat := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "cat", "-wait")
+	cat.Await(t, "cat waits: ann has it")
+	harness.Interrupt(t, cat)
+	if got := cat.Wait(t); got.Status != 1 || !strings.Contains(got.Stderr, "interrupted: lock "+lockKey) {
+		t.Errorf("the interrupted one: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	harness.Interrupt(t, ann)
+	ann.Wait(t)
+	harness.NoLeases(t, client)
+}
+
+// TestWaiterGivesUp has one wait for longer than it may.
+func TestWaiterGivesUp(t *testing.T) {
+	t.Parallel() // With no slot of its own: it only waits.
+	endpoint := harness.Etcd(t, cluster.Config{}).Endpoints()[0]
+	ann := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "5m")
+	ann.Await(t, "ann has the lock")
+	ben := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-wait")
+	got := ben.WaitUntil(t, time.Now().Add(80*time.Second))
+	if got.Status != 1 || !strings.Contains(got.Stderr, "it was not free for a minute") {
+		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	if got.Took < time.Minute {
+		t.Errorf("it gave up after %v", got.Took)
+	}
+}
+
+// TestStaleToken and TestWaitMissesNoRelease call the lesson's own functions.
+func TestStaleToken(t *testing.T) { testOverlaid(t, "08-txn-lock") }
+
+func TestWaitMissesNoRelease(t *testing.T) { testOverlaid(t, "08-txn-lock") }
+
+// testOverlaid runs the test of the same name that is laid over a lesson, on an etcd
+// of its own.
+func testOverlaid(t *testing.T, lesson string) {
+	t.Helper()
+	harness.Parallel(t)
+	cmd := exec.CommandContext(harness.Soon(t), harness.Overlaid(t, lesson), "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Env = harness.Env("ETCDCTL_ENDPOINTS=" + harness.Etcd(t, cluster.Config{}).Endpoints()[0])
+	output, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "--- PASS: "+t.Name()) {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+// TestPausedHolderIsRefused pauses a holder until another one has the lock. When
+// it goes on, its work is done, and the result comes too late.
+func TestPausedHolderIsRefused(t *testing.T) {
+	harness.Parallel(t)
+	endpoint := harness.Etcd(t, cluster.Config{}).Endpoints()[0]
+	client := harness.Connect(t, endpoint)
+	ann := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "100ms", "-ttl", "1")
+	ann.Await(t, "ann has the lock")
+	if err := ann.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ben := harness.Run(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-work", "1ms", "-wait")
+	if ben.Status != 0 || !strings.Contains(ben.Stdout, `"done by ben, token`) {
+		t.Fatalf("the second: status %d\n%s%s", ben.Status, ben.Stdout, ben.Stderr)
+	}
+	if err := ann.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	got := ann.Wait(t)
+	// It has noticed the loss before it writes, or it is refused when it does.
+	if got.Status != 1 || !strings.Contains(got.Stderr, "is stale") &&
+		!strings.Contains(got.Stderr, "the lease is lost") {
+		t.Errorf("the first: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	result, err := client.Get(harness.Soon(t), "/cron/jobs/job9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if value := string(result.Kvs[0].Value); !strings.HasPrefix(value, "done by ben,") {
+		t.Errorf("the result is %q", value)
+	}
+}
+
+// TestCutOffHolder cuts the leader off from the other members while a holder reaches
+// nothing else. Another one gets the lock from the others; the first ends by itself,
+// and has written nothing.
+func TestCutOffHolder(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	leader := harness.Leader(t, etcd)
+	var followers []string
+	for _, m := range etcd.Members {
+		if m != leader {
+			followers = append(followers, m.Endpoint)
+		}
+	}
+	ann := harness.Start(t, leader.Endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "5m")
+	ann.Await(t, "ann has the lock")
+	ben := harness.Start(t, strings.Join(followers, ","), nil, "08-txn-lock", "-name", "ben", "-ttl", "20", "-work", "0s", "-wait")
+	ben.Await(t, "ben waits: ann has it")
+	harness.NoError(t, leader.Cut())
+	cut := time.Now()
+	ben.Await(t, "ben has the lock")
+	passed := time.Since(cut)
+	got := ann.Wait(t)
+	// This includes up to 5 s in which it tries to revoke its lease.
+	t.Logf("the lock was passed on %v after the cut; the first holder ended after %v", passed, time.Since(cut))
+	if got.Status != 1 || !strings.Contains(got.Stderr, "the lease is lost") || strings.Contains(got.Stdout, "done by") {
+		t.Errorf("the one that is cut off: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	if got := ben.Wait(t); got.Status != 0 {
+		t.Errorf("the other one: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	harness.NoError(t, leader.Heal())
+	harness.Eventually(t, 20*time.Second, "the one that was cut off has what the other wrote", func() bool {
+		get, err := harness.Connect(t, leader.Endpoint).Get(harness.Soon(t), resultKey)
+		return err == nil && get.Count == 1 && strings.HasPrefix(string(get.Kvs[0].Value), "done by ben")
+	})
+}

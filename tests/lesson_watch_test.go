@@ -1,0 +1,223 @@
+//go:build unix
+
+package tests
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// TestFollowWaitsForLeader takes lesson 06 its majority: it says so once, asks
+// again only now and then, and shows what changes after that.
+func TestFollowWaitsForLeader(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	watched := etcd.Members[0]
+	lesson := harness.Start(t, watched.Endpoint, nil, "06-watch", "-for", "5m")
+	lesson.Await(t, "DELETE")
+	for _, m := range etcd.Members[1:] {
+		if err := m.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lesson.Await(t, "no leader")
+	before := watchRequests(t, watched)
+	time.Sleep(3 * time.Second) // The time in which it could ask too often.
+	if asked := watchRequests(t, watched) - before; asked < 2 || asked > 30 {
+		t.Errorf("in three seconds without a leader it asks %d times", asked)
+	}
+	for _, m := range etcd.Members[1:] {
+		if err := m.Start(harness.Soon(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := harness.Connect(t, etcd.Endpoints()...)
+	if _, err := client.Put(harness.Soon(t), "/cron/jobs/watch/mine", "after all"); err != nil {
+		t.Fatal(err)
+	}
+	lesson.Await(t, `"after all"`)
+	harness.Interrupt(t, lesson)
+	got := lesson.Wait(t)
+	if got.Status != 0 || got.Stderr != "" || strings.Count(got.Stdout, "no leader") != 1 {
+		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+}
+
+// TestFollowSlowly loses the majority while follow is busy and changes wait for it.
+// Then the client closes the watch and has nobody to tell the reason to. The changes
+// are so many that etcd sends them in three parts, each of which has the revision of
+// the last change in its header. The client keeps one part for who is busy, not two.
+func TestFollowSlowly(t *testing.T) {
+	t.Parallel() // With no slot of its own: it only waits.
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	client := harness.Connect(t, etcd.Endpoints()...)
+	prints, end := startFollow(t, etcd.Members[0].Endpoint)
+	put := func(name string) {
+		t.Helper()
+		if _, err := client.Put(harness.Soon(t), watchDir+name, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prints("present")
+	const many = 2100 // etcd sends up to 1000 revisions at once.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var writers sync.WaitGroup
+	for range 21 {
+		writers.Go(func() {
+			for range many / 21 {
+				if _, err := client.Put(ctx, watchDir+"1", ""); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	put("go")
+	prints("seen " + watchDir + "1")
+	for _, m := range etcd.Members[1:] {
+		if err := m.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prints("no leader")
+	for _, m := range etcd.Members[1:] {
+		if err := m.Start(harness.Soon(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("last")
+	prints("seen " + watchDir + "last")
+	if got := end(); got.Status != 0 || strings.Count(got.Stdout, "seen ") != many+2 {
+		t.Errorf("status %d, %d changes seen, want %d\n%s", got.Status, strings.Count(got.Stdout, "seen "), many+2, got.Stderr)
+	}
+}
+
+// TestFollowReadsWithoutLeader begins to follow an etcd that has just lost its
+// majority. The member that is left does not know that yet: it goes on to wait for
+// the others, and the read waits with it.
+func TestFollowReadsWithoutLeader(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	alone := harness.Leader(t, etcd)
+	network := harness.NewRelay(t, alone.Endpoint)
+	network.Hold()
+	prints, end := startFollow(t, network.Address)
+	<-network.Used
+	var killed []*cluster.Member
+	for _, m := range etcd.Members {
+		if m != alone {
+			harness.NoError(t, m.Kill())
+			killed = append(killed, m)
+		}
+	}
+	network.Resume()
+	prints("no leader")
+	harness.NoError(t, etcd.Restart(harness.Soon(t), killed))
+	prints("present")
+	if got := end(); got.Status != 0 {
+		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+}
+
+// startFollow runs the test of the same name that is laid over lesson 06. It returns
+// a function that waits until a text was printed, and one that ends it.
+func startFollow(t *testing.T, endpoint string) (prints func(text string), end func() harness.Result) {
+	t.Helper()
+	follower, stdin := harness.StartOverlaid(t, "06-watch", t.Name(), []string{"ETCDCTL_ENDPOINTS=" + endpoint})
+	prints = func(text string) {
+		t.Helper()
+		if err := follower.Printed(text, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return prints, func() harness.Result {
+		t.Helper()
+		stdin.Close()
+		return follower.Wait(t)
+	}
+}
+
+// TestWatchLeavesHungMember pauses the member that lesson 06 watches, without a word
+// to the connection. The client has to find out, and go on with another member.
+func TestWatchLeavesHungMember(t *testing.T) {
+	t.Parallel() // With no slot of its own: it only waits.
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	lesson := harness.Start(t, strings.Join(etcd.Endpoints(), ","), nil, "06-watch", "-for", "5m")
+	lesson.Await(t, "DELETE")
+	var others []string
+	for _, m := range etcd.Members {
+		if watchRequests(t, m) == 0 {
+			others = append(others, m.Endpoint)
+		} else if err := m.Pause(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(others) != 2 {
+		t.Fatalf("%d members have no watch", len(others))
+	}
+	harness.Leader(t, etcd)
+	if _, err := harness.Connect(t, others...).Put(harness.Soon(t), watchDir+"mine", "after all"); err != nil {
+		t.Fatal(err)
+	}
+	// 10 s without a sign of life, and 6 s to answer a ping.
+	if err := lesson.Printed(`"after all"`, 25*time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+// watchRequests returns how often a member was asked to watch.
+func watchRequests(t *testing.T, m *cluster.Member) int {
+	t.Helper()
+	count, err := harness.Machine.Metric(harness.Soon(t), m.Endpoint, "grpc_server_started_total{", `grpc_method="Watch"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return count
+}
+
+// TestWatchSurvivesCompaction compacts what the watch has not seen yet, while
+// etcd is restarted and the lesson paused.
+func TestWatchSurvivesCompaction(t *testing.T) {
+	leave := harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{})
+	endpoint := etcd.Endpoints()[0]
+	lesson := harness.Start(t, endpoint, nil, "06-watch", "-for", "15s")
+	lesson.Await(t, "DELETE")
+	if err := lesson.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := etcd.Members[0].Restart(harness.Soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	client := harness.Connect(t, endpoint)
+	for range 2 {
+		put, err := client.Put(harness.Soon(t), "/cron/jobs/watch/mine", "missed")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Compact(harness.Soon(t), put.Header.Revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := lesson.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	lesson.Await(t, "the history was compacted")
+	lesson.Await(t, "1 keys")
+	if _, err := client.Put(harness.Soon(t), "/cron/jobs/watch/mine", "seen"); err != nil {
+		t.Fatal(err)
+	}
+	lesson.Await(t, `-> "seen"`)
+	leave()
+	if got := lesson.Wait(t); got.Status != 0 || got.Stderr != "" {
+		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+}

@@ -1,0 +1,300 @@
+package tests
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/history"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// TestHistoryProof records an etcd while its leaders are killed, its members restart
+// and its history is compacted, and asks etcd itself what was at each revision.
+func TestHistoryProof(t *testing.T) {
+	harness.Parallel(t)
+	rounds, each := 3, 100 // A paused member takes half a minute more.
+	if harness.Long() {
+		rounds, each = 20, 500
+	}
+	random := harness.Random(t)
+	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	client := harness.Connect(t, etcd.Endpoints()...)
+	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
+	record := recorder.Record()
+	compacted, asked := int64(1), 0
+	for round := range rounds {
+		ctx, stop := context.WithCancel(t.Context())
+		var writers sync.WaitGroup
+		for range 3 {
+			random := rand.New(rand.NewPCG(random.Uint64(), 0))
+			writers.Go(func() { scribble(ctx, client, random) })
+		}
+		from := record.Last()
+		written := func(n int) {
+			harness.Eventually(t, time.Minute, "the writers go on", func() bool { return record.Last() >= from+int64(n) })
+		}
+		written(each / 2)
+		switch round % 4 {
+		case 0:
+			if err := harness.KillLeader(t, etcd).Start(harness.Soon(t)); err != nil {
+				t.Fatal(err)
+			}
+		case 1:
+			compacted = record.Last() - 10
+			if _, err := client.Compact(harness.Soon(t), compacted); err != nil {
+				t.Fatal(err)
+			}
+		case 2:
+			if err := etcd.Members[random.IntN(3)].Restart(harness.Soon(t)); err != nil {
+				t.Fatal(err)
+			}
+		case 3:
+			m := etcd.Members[random.IntN(3)]
+			if err := m.Pause(); err != nil {
+				t.Fatal(err)
+			}
+			// Whoever asks it waits for 10 s, so there are few.
+			now := record.Last()
+			harness.Eventually(t, time.Minute, "the writers go on without it", func() bool { return record.Last() >= now+20 })
+			if err := m.Resume(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		written(each)
+		stop()
+		writers.Wait()
+
+		get, err := client.Get(harness.Soon(t), "none")
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := get.Header.Revision
+		harness.Eventually(t, time.Minute, "all is recorded", func() bool { return record.Last() >= last })
+		for n := max(from, compacted); n <= last; n++ {
+			compareAt(t, client, record, n)
+			asked++
+		}
+	}
+	if recorder.Record() != record {
+		t.Error("the record was begun anew")
+	}
+	t.Logf("%d revisions, %d compared with etcd's own answers", record.Last(), asked)
+}
+
+// TestRecorderReadsOneRevision begins to record a store of several pages that is
+// written to all the time.
+func TestRecorderReadsOneRevision(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{})
+	client := harness.Connect(t, etcd.Endpoints()...)
+	key := func(i int) string { return fmt.Sprintf("/k/%04d", i%1000) }
+	for i := range 1000 {
+		if _, err := client.Put(harness.Soon(t), key(i), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	defer stop()
+	for n := range 4 {
+		writing.Go(func() {
+			for i := n * 250; ctx.Err() == nil; i += 7 {
+				client.Put(ctx, key(i), "again")
+			}
+		})
+	}
+	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
+	record := recorder.Record()
+	first := record.First()
+	harness.Eventually(t, time.Minute, "the writers go on", func() bool {
+		return recorder.Record() != record || record.Last() > first+1000
+	})
+	if recorder.Record() != record {
+		t.Fatal("the record was begun anew")
+	}
+	compareAt(t, client, record, first)
+}
+
+// TestRecorderKeepsItsRecord has an etcd go away, and come back with the same store. A
+// recorder that asks which store it is gets no answer at first.
+func TestRecorderKeepsItsRecord(t *testing.T) {
+	harness.Parallel(t)
+	etcd := harness.Etcd(t, cluster.Config{})
+	client := harness.Connect(t, etcd.Endpoints()...)
+	if _, err := client.Put(harness.Soon(t), "/k", ""); err != nil {
+		t.Fatal(err)
+	}
+	var refused atomic.Bool
+	refuse := func(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn,
+		invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+		if get, ok := request.(*pb.RangeRequest); ok && get.Revision > 0 && !refused.Swap(true) {
+			return status.Error(codes.Internal, "refused")
+		}
+		return invoke(ctx, method, request, answer, conn, options...)
+	}
+	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints(),
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(refuse)}}})
+	record := recorder.Record()
+	put := func() {
+		t.Helper()
+		answer, err := client.Put(harness.Soon(t), "/k", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		harness.Eventually(t, time.Minute, "the put is recorded", func() bool {
+			return recorder.Record() != record || record.Last() == answer.Header.Revision
+		})
+	}
+	put() // What is asked about is the last change that was recorded.
+	if err := etcd.Members[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, time.Minute, "the recorder has noticed", func() bool { return recorder.Trouble() != nil })
+	if err := etcd.Members[0].Start(harness.Soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, time.Minute, "the recorder has asked", refused.Load)
+	put()
+	if recorder.Record() != record {
+		t.Error("the record was begun anew")
+	}
+}
+
+// recordEtcd returns a recorder that has read the store. The record that it began
+// then is kept when the test fails.
+func recordEtcd(t *testing.T, source history.Source) *history.Recorder {
+	t.Helper()
+	recorder, err := history.Start(t.Context(), source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(recorder.Close)
+	harness.Eventually(t, time.Minute, "the store is read", func() bool { return recorder.Record().Last() > 0 })
+	keep(t, recorder.Record())
+	return recorder
+}
+
+// scribble puts and deletes keys, one or several at a time, some with leases that are
+// revoked.
+func scribble(ctx context.Context, client *clientv3.Client, random *rand.Rand) {
+	for i := 0; ctx.Err() == nil; i++ {
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		var options []clientv3.OpOption
+		var lease clientv3.LeaseID
+		if random.IntN(10) == 0 {
+			if granted, err := client.Grant(call, 60); err == nil {
+				lease = granted.ID
+				options = append(options, clientv3.WithLease(lease))
+			}
+		}
+		var ops []clientv3.Op
+		taken := map[int]bool{}
+		for range 1 + random.IntN(4) {
+			n := random.IntN(30)
+			key := fmt.Sprintf("/k/%02d", n)
+			switch {
+			case taken[n]:
+			case random.IntN(4) == 0:
+				ops = append(ops, clientv3.OpDelete(key))
+			default:
+				ops = append(ops, clientv3.OpPut(key, fmt.Sprint(random.Uint32()), options...))
+			}
+			taken[n] = true
+		}
+		client.Txn(call).Then(ops...).Commit() // What fails may have happened.
+		if lease != 0 {
+			client.Revoke(call, lease)
+		}
+		cancel()
+	}
+}
+
+// compareAt compares the store at a revision with etcd's own answer.
+func compareAt(t *testing.T, client *clientv3.Client, record *history.Record, revision int64) {
+	t.Helper()
+	get, err := client.Get(harness.Soon(t), "\x00", clientv3.WithFromKey(), clientv3.WithRev(revision))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]history.KeyValue{}
+	for _, kv := range get.Kvs {
+		made := *history.NewKeyValue(kv)
+		made.Size = len(made.Value)
+		want[made.Key] = made
+	}
+	moment, err := record.At(revision)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]history.KeyValue{}
+	for kv := range moment.Range("") {
+		got[kv.Key] = *kv
+	}
+	if !maps.Equal(got, want) {
+		t.Fatalf("at revision %d the record has\n%v\netcd has\n%v", revision, got, want)
+	}
+}
+
+// TestAnotherStore empties the store under a recorder.
+func TestAnotherStore(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		told  bool
+		after int // puts in the new store, before the recorder is back
+	}{
+		{"told of, and passed", true, 12},
+		{"told of", true, 1},
+		{"not told of", false, 1},
+		{"not told of, and nothing in it", false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			harness.Parallel(t)
+			etcd := harness.Etcd(t, cluster.Config{})
+			client := harness.Connect(t, etcd.Endpoints()...)
+			source := history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}}
+			if c.told {
+				source.Emptied = etcd.Emptied
+			}
+			recorder := recordEtcd(t, source)
+			old := recorder.Record()
+			for i := range 5 {
+				if _, err := client.Put(harness.Soon(t), fmt.Sprint("/old/", i), ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			harness.Eventually(t, time.Minute, "the puts are recorded", func() bool { return old.Last() == 6 })
+			if err := etcd.Reset(harness.Soon(t)); err != nil {
+				t.Fatal(err)
+			}
+			for i := range c.after {
+				if _, err := client.Put(harness.Soon(t), fmt.Sprint("/new/", i), ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			last := int64(1 + c.after)
+			harness.Eventually(t, time.Minute, "the new store is recorded", func() bool {
+				now := recorder.Record()
+				return now != old && now.Last() == last
+			})
+			compareAt(t, client, recorder.Record(), last)
+			if old.Last() != 6 || old.Present().Len() != 5 {
+				t.Errorf("the old record has changed: revision %d, %d keys", old.Last(), old.Present().Len())
+			}
+		})
+	}
+}
