@@ -1,0 +1,237 @@
+package check
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/etcd-by-example/classroom/internal/process"
+	"example.com/etcd-by-example/classroom/relay"
+)
+
+// program is a run of what is checked, behind relays of its own.
+type program struct {
+	round  *round
+	args   []string
+	relays []*relay.Relay // in the order of the members
+
+	mu      sync.Mutex
+	strikes []*strike
+
+	process *os.Process
+	began   time.Time
+	frozen  bool
+	out     output
+	said    output        // on standard error
+	ended   chan struct{} // closed when it has ended
+	took    time.Duration // how long it ran
+	status  int           // -1 when it was killed
+}
+
+// program prepares a run, with those arguments, so that strikes can be set before it
+// starts.
+func (r *round) program(args ...string) *program {
+	p := &program{round: r, args: args, ended: make(chan struct{})}
+	p.out.woken, p.said.woken = r.woken, r.woken
+	r.programs = append(r.programs, p)
+	for _, m := range r.etcd.Members {
+		through, err := relay.Start(m.Endpoint, 0)
+		r.must(err)
+		p.relays = append(p.relays, through)
+		through.Hook(p.hook)
+		ctx, cancel := r.soon()
+		defer cancel()
+		r.must(through.Ready(ctx))
+	}
+	return p
+}
+
+// endpoints is where it reaches etcd: its relays.
+func (p *program) endpoints() string {
+	var addresses []string
+	for _, through := range p.relays {
+		addresses = append(addresses, through.Address)
+	}
+	return strings.Join(addresses, ",")
+}
+
+// start starts the program.
+func (p *program) start() { p.startAt(p.endpoints()) }
+
+// startAt starts it against other endpoints than its relays.
+func (p *program) startAt(endpoints string) {
+	cmd := exec.Command(p.round.binary, p.args...)
+	cmd.Env = append(append([]string(nil), p.round.env...), "ETCDCTL_ENDPOINTS="+endpoints)
+	cmd.Stdout, cmd.Stderr = &p.out, &p.said
+	// It may have started something that holds its output open.
+	cmd.WaitDelay = time.Second
+	p.began = time.Now()
+	p.round.must(process.Start(cmd))
+	p.process = cmd.Process
+	go func() {
+		err := cmd.Wait()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			p.status = exit.ExitCode()
+		}
+		p.took = time.Since(p.began)
+		close(p.ended)
+		wake(p.round.woken)
+	}()
+}
+
+// end waits for the end of the program, which has to come within limit.
+func (p *program) end(limit time.Duration) {
+	if !p.round.wait(limit, p.hasEnded) {
+		p.round.refuse(0, "After %v the program still runs. Which of its waits has no end?", limit)
+	}
+}
+
+func (p *program) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// succeed waits for the end of the program, which has to have status 0. lesson is the
+// sentence for one that has another.
+func (p *program) succeed(limit time.Duration, lesson string) {
+	p.end(limit)
+	if p.status != 0 {
+		p.round.refuse(0, "The program ended with status %d: %s. %s", p.status, p.lastWords(), lesson)
+	}
+}
+
+// lastWords is the line of standard error that says most.
+func (p *program) lastWords() string {
+	lines := strings.Split(strings.TrimSpace(p.said.String()), "\n")
+	for _, line := range lines {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return line
+		}
+	}
+	last := lines[len(lines)-1]
+	if last == "" {
+		return "it did not say why"
+	}
+	return last
+}
+
+// interrupt is a Ctrl-C.
+func (p *program) interrupt() { p.signal("interrupt", process.Interrupt(p.process)) }
+
+// kill is a crash.
+func (p *program) kill() {
+	p.thaw()
+	p.signal("kill", process.KillGroup(p.process))
+	p.round.wait(judgeLimit, p.hasEnded)
+}
+
+// freeze has the program stand still until thaw: as a whole where the system can do
+// that, and else all that it sends and hears.
+func (p *program) freeze() {
+	p.frozen = true
+	err := process.Pause(p.process)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		p.signal("freeze", err)
+		return
+	}
+	for _, through := range p.relays {
+		through.Hold()
+	}
+}
+
+// thaw undoes freeze.
+func (p *program) thaw() {
+	if !p.frozen {
+		return
+	}
+	p.frozen = false
+	err := process.Resume(p.process)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		p.signal("resume", err)
+		return
+	}
+	for _, through := range p.relays {
+		p.round.must(through.Resume())
+	}
+}
+
+// signal fails when a signal could not be sent; that the program has ended by itself is
+// no failure.
+func (p *program) signal(what string, err error) {
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.round.must(fmt.Errorf("%s the program: %w", what, err))
+	}
+}
+
+// cut breaks the program's connections, and refuses new ones until heal.
+func (p *program) cut() {
+	for _, through := range p.relays {
+		through.Refuse()
+		through.Cut()
+	}
+}
+
+// heal undoes cut.
+func (p *program) heal() {
+	for _, through := range p.relays {
+		p.round.must(through.Resume())
+	}
+}
+
+// close ends what is left of the program, and of its relays.
+func (p *program) close() {
+	if p.process != nil {
+		process.KillGroup(p.process)
+		<-p.ended
+	}
+	for _, through := range p.relays {
+		through.Close()
+	}
+}
+
+// outputLimit is how much of what a program prints is kept.
+const outputLimit = 1 << 20
+
+// output takes what a program prints.
+type output struct {
+	woken chan struct{} // is told of each word
+
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(text []byte) (int, error) {
+	o.mu.Lock()
+	if o.text.Len() < outputLimit {
+		o.text.Write(text)
+	}
+	o.mu.Unlock()
+	wake(o.woken)
+	return len(text), nil
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// lines are the whole lines that were printed.
+func (o *output) lines() []string {
+	text := o.String()
+	end := strings.LastIndexByte(text, '\n')
+	if end < 0 {
+		return nil
+	}
+	return strings.Split(text[:end], "\n")
+}

@@ -1,0 +1,145 @@
+package check
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Exercise 02 counts each visitor once, in one revision with a receipt.
+var put = Exercise{"02-put", []scenario{
+	{name: "start", play: func(r *round) {
+		// Who has written the answer down has taken it from the exercise's text.
+		r.put(visits, strconv.Itoa(100+rand.IntN(900)))
+		visit(r)
+	}},
+	{name: "empty", play: func(r *round) {
+		r.tell("There was no key %s.", visits)
+		visit(r)
+	}},
+	{name: "lost call", play: func(r *round) {
+		r.put(visits, "41")
+		visit(r, func(p *program) {
+			p.strike("a write of "+visits, writes(visits), func(c *call) {
+				r.tell("Its write got lost on the way to etcd.")
+				c.lose()
+			})
+		})
+	}},
+	{name: "lost answer", play: func(r *round) {
+		r.put(visits, "41")
+		visit(r, func(p *program) {
+			p.strike("a write of "+visits, wrote(visits), func(c *call) {
+				r.syncTo(c.revision())
+				r.tell("etcd did its write at revision %d, but the answer got lost.", c.revision())
+				c.lose()
+			})
+		})
+	}},
+	{name: "another writer", play: func(r *round) {
+		r.put(visits, "41")
+		visit(r, func(p *program) {
+			p.strike("a write of "+visits, writes(visits), func(c *call) {
+				r.tell("While its write was on the way, ben counted at revision %d.", countBen(r))
+				c.pass()
+			})
+		})
+	}},
+	{name: "lost answer and another writer", play: func(r *round) {
+		r.put(visits, "41")
+		visit(r, func(p *program) {
+			p.strike("a write of "+visits, wrote(visits), func(c *call) {
+				r.tell("etcd did its write at revision %d. Then ben counted at revision %d, and the answer "+
+					"to the write got lost.", c.revision(), countBen(r))
+				c.lose()
+			})
+		})
+	}},
+	{name: "lost call and another writer", play: func(r *round) {
+		r.put(visits, "41")
+		visit(r, func(p *program) {
+			p.strike("a write of "+visits, writes(visits), func(c *call) {
+				r.tell("Its write got lost on the way to etcd, and ben counted at revision %d.", countBen(r))
+				c.lose()
+			})
+		})
+	}},
+	{name: "same id", play: func(r *round) {
+		r.put(visits, "41")
+		visit(r)
+		r.tell("ann was counted at revision %d, and the program was run again with the same id.", r.sync())
+		visit(r)
+	}},
+}}
+
+const (
+	visits = "/visits"
+
+	// visitLimit is what a visit may take: etcd is always there.
+	visitLimit = 10 * time.Second
+)
+
+// countBen counts another visitor, and returns the revision.
+func countBen(r *round) int64 {
+	now := r.sync()
+	value, _ := r.value(now, visits)
+	count, _ := strconv.Atoi(value)
+	return r.put(visits, strconv.Itoa(count+1),
+		visits+"/by/ben", fmt.Sprintf("visits %d, was %d", count+1, count))
+}
+
+// visit runs the program, with strikes, and judges all that was done for ann.
+func visit(r *round, strikes ...func(*program)) {
+	p := r.program("-id", "ann")
+	for _, set := range strikes {
+		set(p)
+	}
+	p.start()
+	p.end(visitLimit)
+	counted := r.changes(visits)
+	var revisions []int64
+	for _, c := range counted {
+		if c.Key == visits {
+			revisions = append(revisions, c.Revision)
+		}
+	}
+	if len(revisions) > 1 {
+		r.refuse(revisions[1], "ann was counted at revision %d, and again at revision %d. "+
+			"After an error, who can tell whether a write was done?", revisions[0], revisions[1])
+	}
+	p.succeed(visitLimit, "ann waits to be counted: what does the program not expect from etcd?")
+	if len(revisions) == 0 {
+		r.refuse(0, "The program ended with status 0, but %s was never changed. "+
+			"Who says that ann is counted has to know it from etcd.", visits)
+	}
+	at := revisions[0]
+	was, there := r.value(at-1, visits)
+	count, _ := strconv.Atoi(was)
+	if !there {
+		was = "nothing"
+	}
+	if now, _ := r.value(at, visits); now != strconv.Itoa(count+1) {
+		r.refuse(at, "At revision %d ann's visit made %s of %s. The number that was read was "+
+			"not the one that was replaced.", at, now, was)
+	}
+	line := fmt.Sprintf("visits %d, was %s", count+1, was)
+	receipt, _ := r.value(at, visits+"/by/ann")
+	switch {
+	case receipt == "":
+		r.refuse(at, "ann was counted at revision %d, where there was no receipt. "+
+			"Had the program been stopped just then, who would know that she is counted?", at)
+	case receipt != line:
+		r.refuse(at, "At revision %d %s went from %s to %d, but the receipt says %q. "+
+			"What a read has told may be over when the write is done.", at, visits, was, count+1, receipt)
+	case strings.TrimSpace(p.out.String()) != line:
+		r.refuse(at, "At revision %d the receipt says %q, but the program printed %q. "+
+			"A caller knows only what is printed.", at, line, p.out.String())
+	}
+	if len(counted) > 2 {
+		last := counted[len(counted)-1]
+		r.refuse(last.Revision, "ann was counted at revision %d, but %s was changed at revision %d as well. "+
+			"One revision has room for all.", at, last.Key, last.Revision)
+	}
+}

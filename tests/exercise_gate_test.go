@@ -1,0 +1,260 @@
+package tests
+
+import (
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/etcd-by-example/classroom/check"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// candidate is a program that tries the judge of an exercise.
+type candidate struct {
+	name    string
+	source  string
+	refused []string // the rounds of which one has to find it; none for a right one
+	text    string   // what is said to the start, digits aside
+	times   int
+}
+
+// exerciseSlots bounds how many checks run at once. They mostly wait.
+var exerciseSlots = make(chan struct{}, 6)
+
+// TestExercises holds each judge to a table: the start and the wrong fixes are refused,
+// for what they do, the solution and other right programs pass. In short it takes the
+// start, the solution, and the first two of the wrong fixes.
+func TestExercises(t *testing.T) {
+	var mu sync.Mutex
+	broken := map[string]bool{} // the rules that some program has broken
+	found := map[string]bool{}  // the rounds that have refused some program
+	t.Run("all", func(t *testing.T) {
+		for _, e := range check.Exercises {
+			for _, c := range candidates(t, e) {
+				t.Run(e.Name+"/"+c.name, func(t *testing.T) {
+					harness.ParallelIn(t, exerciseSlots)
+					binary := buildCandidate(t, e.Name, c.source)
+					for range c.times {
+						result, err := check.Run(t.Context(), e, binary, harness.Env(), nil)
+						if err != nil {
+							t.Fatalf("the judge could not judge: %v", err)
+						}
+						c.compare(t, result)
+						mu.Lock()
+						broken[result.Rule], found[e.Name+" "+result.Round] = true, true
+						mu.Unlock()
+					}
+				})
+			}
+		}
+	})
+	if !harness.Long() || t.Failed() {
+		return
+	}
+	for _, e := range check.Exercises {
+		for _, round := range e.Rounds() {
+			if !found[e.Name+" "+round] {
+				t.Errorf("%s: no wrong fix is found by the round %q", e.Name, round)
+			}
+		}
+	}
+	for _, rule := range rulesOfJudges(t) {
+		if !broken[rule] {
+			t.Errorf("no wrong fix is refused for: %s", rule)
+		}
+	}
+}
+
+// compare fails when the judge says something else of a program than it should.
+func (c *candidate) compare(t *testing.T, result check.Result) {
+	t.Helper()
+	switch {
+	case c.refused == nil && !result.Passed:
+		t.Errorf("a right program is refused in %q: %s", result.Round, result.Text)
+	case c.refused == nil:
+	case result.Passed:
+		t.Errorf("it passed; one of these rounds should have refused it: %s", strings.Join(c.refused, ", "))
+	case !slices.Contains(c.refused, result.Round):
+		t.Errorf("it was refused in %q, not in %s: %s", result.Round, strings.Join(c.refused, ", "), result.Text)
+	case c.text != "" && digits.ReplaceAllString(result.Text, "0") != digits.ReplaceAllString(c.text, "0"):
+		t.Errorf("it is told: %s\nnot: %s", result.Text, c.text)
+	default:
+		t.Logf("%s: %s", result.Round, result.Text)
+	}
+}
+
+var digits = regexp.MustCompile(`[0-9]+`)
+
+// candidates returns the programs for an exercise.
+func candidates(t *testing.T, e check.Exercise) []candidate {
+	t.Helper()
+	read := func(path ...string) string {
+		text, err := os.ReadFile(filepath.Join(append([]string{harness.Root, "exercises"}, path...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	times := func(long int) int {
+		if harness.Long() {
+			return long
+		}
+		return 1
+	}
+	start := read(e.Name, "main.go")
+	round, text, _ := strings.Cut(read("testdata", e.Name, "start.txt"), "\n")
+	sources := map[string]string{"start": start, "solution": read("solutions", e.Name, "main.go")}
+	list := []candidate{
+		{name: "start", source: start, refused: []string{round}, text: strings.Join(strings.Fields(text), " "), times: times(3)},
+		{name: "solution", source: sources["solution"], times: times(10)},
+	}
+	files, err := os.ReadDir(filepath.Join(harness.Root, "exercises", "testdata", e.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		name, isGo := strings.CutSuffix(file.Name(), ".go")
+		if !isGo {
+			continue
+		}
+		c := candidate{name: name, source: read("testdata", e.Name, file.Name()), times: times(3)}
+		if strings.HasPrefix(name, "wrong-") {
+			c.refused = e.Rounds()[:1]
+			if line, _, _ := strings.Cut(c.source, "\n"); strings.HasPrefix(line, "// refused: ") {
+				c.refused = strings.Split(strings.TrimPrefix(line, "// refused: "), ", ")
+			}
+		} else {
+			sources[name] = c.source
+		}
+		list = append(list, c)
+	}
+	right := len(list)
+	for _, fix := range strings.Split("\n"+read("testdata", e.Name, "wrong.txt"), "\n=== ")[1:] {
+		c, err := parseFix(fix, sources)
+		if err != nil {
+			t.Fatalf("%s: the fix %q: %v", e.Name, c.name, err)
+		}
+		for _, round := range c.refused {
+			if !slices.Contains(e.Rounds(), round) {
+				t.Fatalf("%s: the fix %q: there is no round %q", e.Name, c.name, round)
+			}
+		}
+		c.times = times(3)
+		list = append(list, c)
+	}
+	if !harness.Long() {
+		return slices.Concat(list[:2], list[right:right+2])
+	}
+	return list
+}
+
+// parseFix reads one fix of a wrong.txt: see exercises/testdata/README.md.
+func parseFix(text string, sources map[string]string) (candidate, error) {
+	name, text, _ := strings.Cut(text, "\n")
+	c := candidate{name: "wrong/" + name}
+	on, text, _ := strings.Cut(text, "\n")
+	refused, text, _ := strings.Cut(text, "\n")
+	on, isOn := strings.CutPrefix(on, "on: ")
+	refused, isRefused := strings.CutPrefix(refused, "refused: ")
+	if !isOn || !isRefused || sources[on] == "" {
+		return c, fmt.Errorf("want on: a program that is there, and refused:")
+	}
+	c.source, c.refused = sources[on], strings.Split(refused, ", ")
+	for _, replacement := range strings.Split("\n"+strings.TrimRight(text, "\n"), "\n---\n")[1:] {
+		from, to, ok := strings.Cut(replacement+"\n", "\n+++\n")
+		if !ok {
+			return c, fmt.Errorf("a replacement without +++")
+		}
+		from += "\n"
+		if n := strings.Count("\n"+c.source, "\n"+from); n != 1 {
+			return c, fmt.Errorf("%d times in the program, not once:\n%s", n, from)
+		}
+		c.source = strings.TrimPrefix(strings.Replace("\n"+c.source, "\n"+from, "\n"+to, 1), "\n")
+	}
+	return c, nil
+}
+
+// buildCandidate returns the path of the exercise's program with another source.
+func buildCandidate(t *testing.T, exercise, source string) string {
+	t.Helper()
+	dir := t.TempDir()
+	main := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(main, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	original := filepath.Join(harness.Root, "exercises", exercise, "main.go")
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {original: main}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "program.exe")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-overlay", list, "-o", binary, "./exercises/"+exercise)
+	build.Dir = harness.Root
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build it: %v\n%s", err, output)
+	}
+	return binary
+}
+
+// rulesOfJudges returns the format of each refusal in the package check.
+func rulesOfJudges(t *testing.T) (rules []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(harness.Root, "classroom", "check", "*.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatal("no judges", err)
+	}
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			method, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || method.Sel.Name != "refuse" {
+				return true
+			}
+			rule, err := literal(call.Args[1])
+			if err != nil {
+				t.Errorf("%s: a refusal whose format is no literal: %v", name, err)
+			}
+			rules = append(rules, rule)
+			return true
+		})
+	}
+	return rules
+}
+
+// literal returns the value of a string literal, or of some that are added.
+func literal(e ast.Expr) (string, error) {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		return strconv.Unquote(e.Value)
+	case *ast.BinaryExpr:
+		left, err := literal(e.X)
+		if err != nil {
+			return "", err
+		}
+		right, err := literal(e.Y)
+		return left + right, err
+	}
+	return "", fmt.Errorf("%T", e)
+}
