@@ -40,7 +40,14 @@ func main() {
 	if err == nil {
 		return
 	}
+	var ends statusError
+	if errors.As(err, &ends) && ends.err == nil {
+		os.Exit(ends.status)
+	}
 	fmt.Fprintf(os.Stderr, "classroom: %v\n", err)
+	if ends.status != 0 {
+		os.Exit(ends.status)
+	}
 	var flags flagError
 	if errors.As(err, &flags) {
 		fmt.Fprint(os.Stderr, flags.usage)
@@ -59,10 +66,15 @@ type flagError struct {
 // second one that cobra wants.
 func dashes(classroom *cobra.Command, args []string) []string {
 	known := map[string]bool{"help": true}
-	for _, command := range append(classroom.Commands(), classroom) {
+	var visit func(*cobra.Command)
+	visit = func(command *cobra.Command) {
 		command.Flags().VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
 		command.PersistentFlags().VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+		for _, below := range command.Commands() {
+			visit(below)
+		}
 	}
+	visit(classroom)
 	args = slices.Clone(args)
 	for i, arg := range args {
 		name, found := strings.CutPrefix(arg, "-")
@@ -118,7 +130,7 @@ func commands() *cobra.Command {
 	portFlag(flags, &config.Port)
 	boardFlag(flags, &address)
 	classroom.AddCommand(tourCommand(), memberCommand(), resetCommand(),
-		recordCommand(), drawCommand(), replayCommand())
+		recordCommand(), drawCommand(), replayCommand(), checkCommand())
 	return classroom
 }
 

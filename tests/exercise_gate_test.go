@@ -46,7 +46,7 @@ func TestExercises(t *testing.T) {
 					harness.ParallelIn(t, exerciseSlots)
 					binary := buildCandidate(t, e.Name, c.source)
 					for range c.times {
-						result, err := check.Run(t.Context(), e, binary, harness.Env(), nil)
+						result, err := check.Run(t.Context(), e, binary, nil)
 						if err != nil {
 							t.Fatalf("the judge could not judge: %v", err)
 						}

@@ -104,9 +104,8 @@ var errBefore = errors.New("a round before has refused the program")
 // says that the judge could not judge, and why. When ctx ends, Run returns its error,
 // after all programs and members that it started have ended.
 //
-// The program is run with env, and with ETCDCTL_ENDPOINTS.
-func Run(ctx context.Context, e Exercise, program string, env []string,
-	progress func(ended int)) (Result, error) {
+// The program has the environment of this one, but for what points it at some etcd.
+func Run(ctx context.Context, e Exercise, program string, progress func(ended int)) (Result, error) {
 	played := make([]*round, len(e.rounds))
 	cancels := make([]context.CancelCauseFunc, len(e.rounds))
 	var mu sync.Mutex
@@ -116,7 +115,7 @@ func Run(ctx context.Context, e Exercise, program string, env []string,
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		cancels[i] = cancel
-		played[i] = &round{scenario: s, ctx: ctx, binary: program, env: env}
+		played[i] = &round{scenario: s, ctx: ctx, binary: program}
 	}
 	for i, r := range played {
 		all.Go(func() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,7 +67,9 @@ func (p *program) start() { p.startAt(p.endpoints()) }
 // startAt starts it against other endpoints than its relays.
 func (p *program) startAt(endpoints string) {
 	cmd := exec.Command(p.round.binary, p.args...)
-	cmd.Env = append(append([]string(nil), p.round.env...), "ETCDCTL_ENDPOINTS="+endpoints)
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		return strings.HasPrefix(variable, "ETCD")
+	}), "ETCDCTL_ENDPOINTS="+endpoints)
 	cmd.Stdout, cmd.Stderr = &p.out, &p.said
 	// It may have started something that holds its output open.
 	cmd.WaitDelay = time.Second

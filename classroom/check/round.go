@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,6 @@ type round struct {
 	scenario
 	ctx    context.Context
 	binary string
-	env    []string
 
 	etcd     *cluster.Cluster
 	client   *clientv3.Client // past all relays
@@ -77,7 +77,7 @@ func (r *round) run() {
 		r.err = fmt.Errorf("record etcd: %w", err)
 		return
 	}
-	defer r.recorder.Close()
+	defer func() { r.recorder.Close() }()
 	r.client = r.recorder.Client()
 	defer func() {
 		for _, p := range r.programs {
@@ -109,7 +109,7 @@ func (r *round) confirm() {
 		}
 	}
 	if first := r.history().First(); first != 1 {
-		r.fail(fmt.Errorf("what etcd did before revision %d was not recorded", first))
+		r.fail(fmt.Errorf("%w: it begins at revision %d", history.ErrForgotten, first))
 	}
 }
 
@@ -132,7 +132,12 @@ func (r *round) must(err error) {
 func (r *round) refuse(revision int64, format string, args ...any) {
 	r.sync() // So that the record that is kept has all.
 	r.record = r.history()
-	panic(&refusal{rule: format, text: fmt.Sprintf(format, args...), revision: revision})
+	text := fmt.Sprintf(format, args...)
+	for _, e := range r.events {
+		r.record.Note(e.Revision, e.Text, r.began.Add(e.After))
+	}
+	r.record.Note(cmp.Or(revision, r.record.Last()), text, time.Now())
+	panic(&refusal{rule: format, text: text, revision: revision})
 }
 
 // tell adds a sentence to the story: something was done to the program.

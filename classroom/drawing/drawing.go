@@ -117,10 +117,16 @@ func (k Kind) Shape() template.HTML {
 	}
 }
 
-// Style is the CSS of a drawing, for light and dark. All of it begins with .drawing.
-//
-//go:embed drawing.css
-var Style string
+// Style is the CSS of any drawing, for light and dark. All of it begins with .drawing.
+var Style = style + notesStyle
+
+// A drawing that stands alone has only the style that it needs.
+var (
+	//go:embed drawing.css
+	style string
+	//go:embed notes.css
+	notesStyle string
+)
 
 //go:embed drawing.svg.tmpl
 var source string

@@ -73,6 +73,8 @@ func (p *planted) change(changes ...string) int64 {
 	return revision
 }
 
+func (p *planted) note(revision int64, text string) { p.record.Note(revision, text, p.now) }
+
 // end ends a lease, with its keys.
 func (p *planted) end(lease int64, how history.Ending) {
 	p.t.Helper()
@@ -146,6 +148,14 @@ var runs = map[string]struct {
 		}
 	}},
 	"nothing": {Options{}, func(*planted) {}},
+	"notes": {Options{}, func(p *planted) {
+		p.change("/visits=41")
+		p.note(2, "Its write got lost on the way to etcd.")
+		p.note(2, "Then the leader was killed, and it took a while until there was another one, which "+
+			"has let the program wait.")
+		p.change("/visits=42", "/visits/by/ann=visits 42, was 41")
+		p.note(3, "ann was counted at revision 3.")
+	}},
 	"board": {Options{Interactive: true, From: 1, Mark: 7}, func(p *planted) {
 		p.change("/cron/lock/job9=alice@1")
 		p.change("/cron/jobs/job9=done by alice, token 2")

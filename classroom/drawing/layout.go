@@ -54,6 +54,7 @@ type view struct {
 	Texts             []textView
 	Columns           []columnView
 	Ends              []markView // of leases
+	Notes             []noteView
 }
 
 type legendView struct {
@@ -78,6 +79,13 @@ type bandView struct {
 	Class               string
 	X, Y, Width, Height int
 	Edge, About         string
+}
+
+// noteView is what was done between two revisions. Alone, a drawing tells it below.
+type noteView struct {
+	X, Number int
+	About     string
+	Lines     []textView
 }
 
 type linkView struct{ X, From, To int }
@@ -109,7 +117,10 @@ func layOut(w *window, o Options) view {
 	v := view{Interactive: o.Interactive, First: w.from, Last: w.to, Mark: o.Mark, Width: f.width,
 		Left: f.left, Right: f.right, Column: f.column}
 	if !o.Interactive {
-		v.Style = template.CSS(Style)
+		v.Style = template.CSS(style)
+		if len(w.notes) > 0 {
+			v.Style += template.CSS(notesStyle)
+		}
 		v.Legend = w.legend(f)
 		shift := -30 // without a legend
 		if count := len(v.Legend); count > 0 {
@@ -144,6 +155,7 @@ func layOut(w *window, o Options) view {
 		v.Bottom = f.top + 30
 	}
 	v.Height = v.Bottom + 16
+	v.drawNotes(w, f)
 	v.Tall = v.Bottom - v.Top
 	v.Head = f.top
 	if w.known >= w.from && len(v.Lanes) > 0 {
@@ -451,6 +463,36 @@ func (v *view) drawLeases(w *window, f frame, lanes int, lowest map[int64]int) i
 	return len(free)
 }
 
+// drawNotes draws the notes, between the revisions that they were made between.
+func (v *view) drawNotes(w *window, f frame) {
+	for i, n := range w.notes {
+		note := noteView{X: f.left, Number: i + 1, About: start(n.Text, longest)}
+		if n.Revision >= w.from {
+			note.X = f.x(w, n.Revision) + f.column/2
+		}
+		if n.Revision >= w.from && n.Revision < w.to {
+			note.X = (f.x(w, n.Revision) + f.x(w, n.Revision+1)) / 2
+		}
+		if i > 0 && v.Notes[i-1].X >= note.X {
+			note.X = v.Notes[i-1].X + 2*letter
+		}
+		if !v.Interactive {
+			// Its number stands below its line.
+			if i == 0 {
+				v.Height += 26
+			}
+			for _, text := range Lines(n.Text, (f.width-2*margin-40)/letter) {
+				note.Lines = append(note.Lines, textView{X: margin + 40, Y: v.Height + 10, Text: text})
+				v.Height += 22
+			}
+			if i == len(w.notes)-1 {
+				v.Height += 12
+			}
+		}
+		v.Notes = append(v.Notes, note)
+	}
+}
+
 // legend returns what the marks mean that are in the drawing. The last one is lowest.
 func (w *window) legend(f frame) []legendView {
 	seen := map[Kind]bool{}
@@ -515,6 +557,9 @@ func (v *view) describe(w *window) string {
 // Inner and InnerHeight are the size of the panel, within its stroke.
 func (v view) Inner() int       { return v.Width - 2 }
 func (v view) InnerHeight() int { return v.Height - 2 }
+
+// NotesY is where the numbers of the notes stand.
+func (v view) NotesY() int { return v.Bottom + 18 }
 
 // Under is the height of what is under a page's axis.
 func (v view) Under() int { return v.Height - v.Head }

@@ -35,6 +35,27 @@ func Visible(raw string) string {
 // looked at, as a character may have.
 const longest = 200
 
+// Lines breaks text into lines of so many cells, where it has blanks. A longer word has
+// a line of its own.
+func Lines(text string, cells int) []string {
+	var lines []string
+	line, used := "", 0
+	for word := range strings.FieldsSeq(Visible(text)) {
+		wide := 0
+		for _, r := range word {
+			wide += width(r)
+		}
+		if line != "" && used+1+wide > cells {
+			lines, line, used = append(lines, line), "", 0
+		}
+		if line != "" {
+			line, used = line+" ", used+1
+		}
+		line, used = line+word, used+wide
+	}
+	return append(lines, line)
+}
+
 // start returns the beginning of a text, made visible, in no more than a number of
 // cells, or nothing when there is no room for any.
 func start(raw string, cells int) string {

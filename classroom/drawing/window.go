@@ -14,6 +14,7 @@ type window struct {
 	known    int64 // what changed after this revision is known
 	changes  []history.Change
 	bars     []*bar
+	notes    []history.Note
 }
 
 // bar is a lease, for as long as it holds a key.
@@ -42,6 +43,11 @@ func read(record *history.Record, known int64, o Options) (*window, error) {
 		return nil, err
 	}
 	w.changes = slices.DeleteFunc(w.changes, func(c history.Change) bool { return !strings.HasPrefix(c.Key, o.Prefix) })
+	for _, n := range record.Notes() {
+		if n.Revision >= w.from-1 && n.Revision <= w.to {
+			w.notes = append(w.notes, n)
+		}
+	}
 	leased := func(c history.Change) bool { return leaseOf(c.Before) != 0 || leaseOf(c.After) != 0 }
 	if slices.ContainsFunc(w.changes, leased) {
 		if err := w.readLeases(record, o.LeaseName); err != nil {

@@ -17,6 +17,7 @@ type line struct {
 	Change *changeLine `json:"change,omitempty"` // of one revision, whole
 	Lease  *leaseLine  `json:"lease,omitempty"`
 	Member *memberLine `json:"member,omitempty"`
+	Note   *noteLine   `json:"note,omitempty"`
 	End    *endLine    `json:"end,omitempty"`
 }
 
@@ -71,6 +72,12 @@ type memberLine struct {
 	Role     Role      `json:"role"`
 	Term     uint64    `json:"term"`
 	Size     int64     `json:"size"`
+}
+
+type noteLine struct {
+	Revision int64     `json:"revision"`
+	Seen     time.Time `json:"seen"`
+	Text     string    `json:"text"`
 }
 
 // endLine tells that nothing is missing, and up to when something was heard.
@@ -133,7 +140,7 @@ func (l keyLine) keyValue() (*KeyValue, error) {
 
 // Save writes the record as JSON lines, for Load: a line "begin", a line "key" for
 // each key of the store at that revision, a line "change" for each revision after
-// it, what is known of leases and members, and a line "end".
+// it, what is known of leases and members, the notes, and a line "end".
 func (r *Record) Save(w io.Writer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,6 +184,9 @@ func (r *Record) Save(w io.Writer) error {
 			encoder.Encode(line{Member: &memberLine{time(look.seen), look.Name, look.Endpoint,
 				look.ID, look.Role, look.Term, look.Size}})
 		}
+	}
+	for _, n := range r.notes {
+		encoder.Encode(line{Note: &noteLine{n.Revision, n.Seen.UTC(), n.Text}})
 	}
 	encoder.Encode(line{End: &endLine{r.last, time(r.heard)}})
 	if err := buffered.Flush(); err != nil {
@@ -248,6 +258,9 @@ func (l *loading) add(next line) error {
 	case next.Member != nil:
 		m := next.Member
 		r.Member(Member{m.Name, m.Endpoint, m.ID, m.Role, m.Term, m.Size}, m.Seen)
+		return nil
+	case next.Note != nil:
+		r.Note(next.Note.Revision, next.Note.Text, next.Note.Seen)
 		return nil
 	case next.End != nil:
 		if next.End.Revision != r.last {

@@ -106,6 +106,7 @@ type Record struct {
 	news    news
 	leases  leases
 	members members
+	notes   []Note
 }
 
 // New returns a record that begins with a reading of the whole store: all its keys,
@@ -339,6 +340,28 @@ func (r *Record) knows(from, to int64) error {
 	default:
 		return nil
 	}
+}
+
+// Note is what somebody has done to those who use etcd, which no change tells of.
+type Note struct {
+	Revision int64 // that of the store then
+	Seen     time.Time
+	Text     string
+}
+
+// Note adds a note to the record.
+func (r *Record) Note(revision int64, text string, seen time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notes = append(r.notes, Note{revision, seen, text})
+	r.news.tell()
+}
+
+// Notes returns all notes, in the order in which they were added.
+func (r *Record) Notes() []Note {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.notes)
 }
 
 // Next returns a channel that is closed when anything is added to the record.

@@ -433,6 +433,8 @@ func TestSaveAndLoad(t *testing.T) {
 	r.Member(history.Member{Name: "etcd1", Endpoint: "127.0.0.1:2379", Role: history.Unreachable}, at(116))
 	r.Look(history.Look{Lease: -7, Asked: at(117), Answered: at(117), TTL: 10, Remaining: 6, Term: 3})
 
+	r.Note(103, "The leader was killed.", at(113))
+
 	var saved bytes.Buffer
 	if err := r.Save(&saved); err != nil {
 		t.Fatal(err)
@@ -468,6 +470,10 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 	if was, is := r.EndedLeases(), loaded.EndedLeases(); !reflect.DeepEqual(was, is) || len(is) != 1 {
 		t.Errorf("these have ended: %v\nwant %v", is, was)
+	}
+
+	if is := loaded.Notes(); len(is) != 1 || is[0].Revision != 103 || is[0].Text != "The leader was killed." || !is[0].Seen.Equal(at(113)) {
+		t.Errorf("the notes are %v", is)
 	}
 
 	if _, err := loaded.AtTime(at(117)); err != nil {

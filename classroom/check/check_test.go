@@ -1,0 +1,146 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/history"
+)
+
+func TestMain(m *testing.M) {
+	cluster.Main()
+	os.Exit(m.Run())
+}
+
+// play plays a round with a program that does nothing and ends with status 0.
+func play(t *testing.T, ctx context.Context, members int, scene func(*round, *program)) (Result, error) {
+	t.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left *round
+	result, err := Run(ctx, Exercise{"00-nothing", []scenario{{"scene", members, func(r *round) {
+		left = r
+		p := r.program("-test.run=^$")
+		scene(r, p)
+	}}}}, binary, nil)
+	if left != nil {
+		if _, err := os.Stat(left.etcd.Dir); !os.IsNotExist(err) {
+			t.Errorf("the folder of its etcd is still there: %v", err)
+		}
+		for _, p := range left.programs {
+			if p.process != nil && !p.hasEnded() {
+				t.Error("its program still runs")
+			}
+		}
+	}
+	return result, err
+}
+
+func TestAStrikeThatDidNotHappenPassesNobody(t *testing.T) {
+	result, err := play(t, t.Context(), 1, func(r *round, p *program) {
+		p.strike("a write of /visits", writes("/visits"), func(c *call) { c.lose() })
+		p.start()
+		p.succeed(time.Minute, "")
+	})
+	if err == nil || !strings.Contains(err.Error(), "a write of /visits never came") {
+		t.Error(result, err)
+	}
+}
+
+func TestAForgottenHistoryPassesNobody(t *testing.T) {
+	for about, judge := range map[string]func(*round){
+		"a round that looks at changes": func(r *round) { r.changes("/visits") },
+		"a round that looks at none":    func(*round) {},
+	} {
+		result, err := play(t, t.Context(), 1, func(r *round, p *program) {
+			r.put("/visits", "1")
+			r.recorder.Close()
+			var err error
+			r.recorder, err = history.Start(r.ctx, history.Source{Etcd: clientv3.Config{Endpoints: r.etcd.Endpoints()}})
+			r.must(err)
+			r.client = r.recorder.Client()
+			r.sync()
+			judge(r)
+		})
+		if err == nil || !errors.Is(err, history.ErrForgotten) {
+			t.Error(about, result, err)
+		}
+	}
+}
+
+func TestInterruptedInTheMiddle(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := play(t, ctx, 1, func(r *round, p *program) {
+		p.start()
+		cancel()
+		r.wait(time.Minute, func() bool { return false })
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// TestEffects looks at which requests would change something, and which have.
+func TestEffects(t *testing.T) {
+	put := func(key string) *pb.RequestOp {
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key)}}}
+	}
+	remove := func(key, end string) *pb.RequestOp {
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{
+			RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), RangeEnd: []byte(end)}}}
+	}
+	version := func(key string, n int64) *pb.Compare {
+		return &pb.Compare{Key: []byte(key), Target: pb.Compare_VERSION, TargetUnion: &pb.Compare_Version{Version: n}}
+	}
+	in := func(txn *pb.TxnRequest) *pb.RequestOp {
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: txn}}
+	}
+	_, err := play(t, t.Context(), 1, func(r *round, p *program) {
+		for _, test := range []struct {
+			about string
+			txn   *pb.TxnRequest
+			want  bool
+		}{
+			{"a put", &pb.TxnRequest{Success: []*pb.RequestOp{put("/a/x")}}, true},
+			{"a put elsewhere", &pb.TxnRequest{Success: []*pb.RequestOp{put("/b")}}, false},
+			{"a put that is refused", &pb.TxnRequest{Compare: []*pb.Compare{version("/a/1", 7)},
+				Success: []*pb.RequestOp{put("/a/x")}}, false},
+			{"a put in place of one that is refused", &pb.TxnRequest{Compare: []*pb.Compare{version("/a/1", 7)},
+				Failure: []*pb.RequestOp{put("/a/x")}}, true},
+			{"a delete", &pb.TxnRequest{Success: []*pb.RequestOp{remove("/a/1", "")}}, true},
+			{"a delete of nothing", &pb.TxnRequest{Success: []*pb.RequestOp{remove("/a/2", "")}}, false},
+			{"a delete of all", &pb.TxnRequest{Success: []*pb.RequestOp{remove("\x00", "\x00")}}, true},
+			{"a transaction in one", &pb.TxnRequest{Success: []*pb.RequestOp{put("/b"), in(&pb.TxnRequest{
+				Compare: []*pb.Compare{version("/a/1", 1)}, Success: []*pb.RequestOp{put("/a/x")}})}}, true},
+			{"a transaction in one, refused", &pb.TxnRequest{Success: []*pb.RequestOp{in(&pb.TxnRequest{
+				Compare: []*pb.Compare{version("/a/1", 7)}, Success: []*pb.RequestOp{put("/a/x")}})}}, false},
+		} {
+			r.commit(clientv3.OpDelete("/", clientv3.WithPrefix()))
+			r.put("/a/1", "")
+			if got := r.would(test.txn, "/a/"); got != test.want {
+				t.Errorf("%s: it would: %v", test.about, got)
+			}
+			ctx, cancel := r.soon()
+			answer, err := pb.NewKVClient(r.client.ActiveConnection()).Txn(ctx, test.txn)
+			cancel()
+			if err != nil {
+				t.Errorf("%s: %v", test.about, err)
+			} else if got := did(test.txn, answer, "/a/"); got != test.want {
+				t.Errorf("%s: it did: %v", test.about, got)
+			}
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,353 @@
+// Package workbook keeps a learner's copies of the exercises in the folder my: it
+// hands them out, has them checked, and remembers which have passed.
+package workbook
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/etcd-by-example/classroom/check"
+)
+
+// Folder is where the copies are, from the root of the repository. git ignores it.
+const Folder = "my"
+
+// Book is what a learner has done. Its folder is a module of its own with a go.work of
+// its own: editors and go vet see what is wrong there, and the course stays as it is.
+type Book struct {
+	root string
+	mu   sync.Mutex // held while what is remembered is changed
+}
+
+// Open returns the book of the course at root, the folder of go.work. Nothing is
+// written before Start.
+func Open(root string) *Book { return &Book{root: root} }
+
+// ErrNotStarted says that there is no copy to check.
+var ErrNotStarted = errors.New("there is no copy of it yet")
+
+// State is how far an exercise has come.
+type State struct {
+	Name    string   `json:"exercise"`
+	Started bool     `json:"started"`
+	Passed  bool     `json:"passed"`         // its file is the one that has passed
+	Last    *Verdict `json:"last,omitempty"` // nil when the file was not judged as it is now
+}
+
+// Verdict is what came of a check, as JSON for a teacher's programs.
+type Verdict struct {
+	Exercise string  `json:"exercise"`
+	Passed   bool    `json:"passed"`
+	Reason   string  `json:"reason,omitempty"` // the round that refused it, or one of the words below
+	Text     string  `json:"text,omitempty"`
+	Revision int64   `json:"revision,omitempty"`
+	Seconds  float64 `json:"seconds"`
+	History  string  `json:"history,omitempty"` // the file that has what etcd did, from the root
+}
+
+// Reasons of a Verdict that are no rounds.
+const (
+	NotStarted = "not started"
+	NotBuilt   = "does not compile"
+	NotJudged  = "the judge failed"
+)
+
+// page is what is remembered of an exercise.
+type page struct {
+	Passed string   `json:"passed,omitempty"` // the hash of the file that has passed
+	Judged string   `json:"judged,omitempty"` // the hash of the file that Last is about
+	Hints  int      `json:"hints,omitempty"`  // how many were read
+	Last   *Verdict `json:"last,omitempty"`
+}
+
+func (b *Book) path(parts ...string) string {
+	return filepath.Join(append([]string{b.root, Folder}, parts...)...)
+}
+
+// File returns the learner's copy, from the root.
+func File(name string) string { return Folder + "/" + name + "/main.go" }
+
+// States returns the exercises in order.
+func (b *Book) States() ([]State, error) {
+	pages, err := b.pages()
+	if err != nil {
+		return nil, err
+	}
+	var states []State
+	for _, e := range check.Exercises {
+		s := State{Name: e.Name}
+		hash, err := b.hash(e.Name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if s.Started = err == nil; s.Started {
+			p := pages[e.Name]
+			s.Passed = p.Passed == hash
+			if p.Judged == hash {
+				s.Last = p.Last
+			}
+		}
+		states = append(states, s)
+	}
+	return states, nil
+}
+
+// hash tells one state of the learner's file from another.
+func (b *Book) hash(name string) (string, error) {
+	text, err := os.ReadFile(b.path(name, "main.go"))
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// Saved returns the hash of each copy that there is, by the exercise's name.
+func (b *Book) Saved() map[string]string {
+	saved := map[string]string{}
+	for _, e := range check.Exercises {
+		if hash, err := b.hash(e.Name); err == nil {
+			saved[e.Name] = hash
+		}
+	}
+	return saved
+}
+
+// Start gives the learner a copy, unless there is one, and returns whether it did.
+func (b *Book) Start(e check.Exercise) (made bool, err error) {
+	if err := b.prepare(); err != nil {
+		return false, err
+	}
+	text, err := os.ReadFile(filepath.Join(b.root, "exercises", e.Name, "main.go"))
+	if err != nil {
+		return false, err
+	}
+	if err := os.MkdirAll(b.path(e.Name), 0o755); err != nil {
+		return false, err
+	}
+	file, err := os.OpenFile(b.path(e.Name, "main.go"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	// Its text says how to run it.
+	own := strings.ReplaceAll(string(text), "go run ./exercises/"+e.Name, "go -C my run ./"+e.Name)
+	_, err = file.WriteString(own)
+	return true, errors.Join(err, file.Close())
+}
+
+// prepare makes the learner's folder a module with the versions of the exercises.
+func (b *Book) prepare() error {
+	if err := os.MkdirAll(b.path(), 0o755); err != nil {
+		return err
+	}
+	module, err := os.ReadFile(filepath.Join(b.root, "exercises", "go.mod"))
+	if err != nil {
+		return err
+	}
+	sums, err := os.ReadFile(filepath.Join(b.root, "exercises", "go.sum"))
+	if err != nil {
+		return err
+	}
+	text := strings.Replace(string(module), "example.com/etcd-by-example/exercises", "my", 1)
+	_, version, _ := strings.Cut(text, "\ngo ")
+	version, _, _ = strings.Cut(version, "\n")
+	return errors.Join(
+		os.WriteFile(b.path("go.mod"), []byte(text), 0o644),
+		os.WriteFile(b.path("go.sum"), sums, 0o644),
+		os.WriteFile(b.path("go.work"), []byte("go "+version+"\n\nuse (\n\t.\n\t../shared\n)\n"), 0o644))
+}
+
+// Reset gives a fresh copy, and returns where the old one is kept.
+func (b *Book) Reset(e check.Exercise) (kept string, err error) {
+	if _, err := b.hash(e.Name); err != nil {
+		return "", ErrNotStarted
+	}
+	for n := 1; ; n++ {
+		kept = fmt.Sprintf("%s/%s/main.go.%d", Folder, e.Name, n)
+		if _, err := os.Lstat(filepath.Join(b.root, kept)); err == nil {
+			continue
+		}
+		if err := os.Rename(b.path(e.Name, "main.go"), filepath.Join(b.root, kept)); err != nil {
+			return "", err
+		}
+		_, err = b.Start(e)
+		return kept, err
+	}
+}
+
+// Hint returns the next hint, its number, and how many there are. After the last one
+// it is the first again.
+func (b *Book) Hint(e check.Exercise) (text string, number, of int, err error) {
+	hints, err := os.ReadFile(filepath.Join(b.root, "exercises", "hints", e.Name+".txt"))
+	if err != nil {
+		return "", 0, 0, err
+	}
+	list := strings.Split(strings.TrimSpace(string(hints)), "\n\n")
+	err = b.update(e.Name, func(p *page) {
+		number = p.Hints%len(list) + 1
+		p.Hints = number
+	})
+	return list[number-1], number, len(list), err
+}
+
+// ErrNotPassed says that the solution is not shown yet.
+var ErrNotPassed = errors.New("your program has not passed yet")
+
+// Solution writes the solution beside the learner's copy, and returns where, from the
+// root. Before the copy has passed, that is ErrNotPassed, unless the learner gives up.
+func (b *Book) Solution(e check.Exercise, givesUp bool) (string, error) {
+	hash, err := b.hash(e.Name)
+	if err != nil {
+		return "", ErrNotStarted
+	}
+	pages, err := b.pages()
+	if err != nil {
+		return "", err
+	}
+	if !givesUp && pages[e.Name].Passed != hash {
+		return "", ErrNotPassed
+	}
+	text, err := os.ReadFile(filepath.Join(b.root, "exercises", "solutions", e.Name, "main.go"))
+	if err != nil {
+		return "", err
+	}
+	// In a folder of its own, so that there are not two functions main in one.
+	if err := os.MkdirAll(b.path(e.Name, "solution"), 0o755); err != nil {
+		return "", err
+	}
+	name := Folder + "/" + e.Name + "/solution/main.go"
+	return name, os.WriteFile(filepath.Join(b.root, name), text, 0o644)
+}
+
+// Check has the learner's copy judged, and remembers the verdict. A program that does
+// not compile, or is not there, has a verdict as well. An error says that the judge
+// failed, or that ctx ended.
+func (b *Book) Check(ctx context.Context, e check.Exercise, progress func(ended int)) (
+	Verdict, check.Result, error) {
+	began := time.Now()
+	v := Verdict{Exercise: e.Name}
+	hash, err := b.hash(e.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		v.Reason, v.Text = NotStarted, "go run ./classroom check start "+e.Name[:2]+" gives you a copy."
+		return v, check.Result{}, nil
+	} else if err != nil {
+		return v, check.Result{}, err
+	}
+	folder, err := os.MkdirTemp("", "check-")
+	if err != nil {
+		return v, check.Result{}, err
+	}
+	defer os.RemoveAll(folder)
+	program, said, err := b.build(ctx, e.Name, folder)
+	if err != nil {
+		return v, check.Result{}, err
+	}
+	var result check.Result
+	if program == "" {
+		v.Reason, v.Text = NotBuilt, said
+	} else {
+		if result, err = check.Run(ctx, e, program, progress); err != nil {
+			return v, result, err
+		}
+		v.Passed, v.Reason, v.Text, v.Revision = result.Passed, result.Round, result.Text, result.Revision
+	}
+	v.Seconds = float64(time.Since(began).Round(100*time.Millisecond)) / float64(time.Second)
+	if result.Record != nil {
+		v.History = Folder + "/" + e.Name + "/refused.history"
+		if err := b.save(result, v.History); err != nil {
+			return v, result, err
+		}
+	}
+	return v, result, b.update(e.Name, func(p *page) {
+		p.Judged, p.Last = hash, &v
+		if v.Passed {
+			p.Passed = hash
+		}
+	})
+}
+
+// build returns the path of the learner's program in a folder, or, when it does not
+// compile, what the compiler says.
+func (b *Book) build(ctx context.Context, name, folder string) (program, said string, err error) {
+	program = filepath.Join(folder, name)
+	if runtime.GOOS == "windows" {
+		program += ".exe"
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./"+name)
+	cmd.Dir = b.path()
+	cmd.Env = append(os.Environ(), "GOWORK="+b.path("go.work"))
+	output, err := cmd.CombinedOutput()
+	if exit := new(exec.ExitError); errors.As(err, &exit) && ctx.Err() == nil {
+		return "", strings.TrimSpace(string(output)), nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("run go build: %w", err)
+	}
+	return program, "", nil
+}
+
+// save writes what etcd did, for the drawing of it.
+func (b *Book) save(result check.Result, name string) error {
+	file, err := os.Create(filepath.Join(b.root, filepath.FromSlash(name)))
+	if err != nil {
+		return err
+	}
+	return errors.Join(result.Record.Save(file), file.Close())
+}
+
+// pages returns what is remembered.
+func (b *Book) pages() (map[string]page, error) {
+	pages := map[string]page{}
+	text, err := os.ReadFile(b.path("progress.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return pages, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &pages)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what has passed: %w; if need be, remove the file", err)
+	}
+	return pages, nil
+}
+
+// update changes what is remembered of an exercise.
+func (b *Book) update(name string, change func(*page)) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	pages, err := b.pages()
+	if err != nil {
+		return err
+	}
+	p := pages[name]
+	change(&p)
+	pages[name] = p
+	text, err := json.MarshalIndent(pages, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(b.path(), 0o755); err != nil {
+		return err
+	}
+	// A reader sees the old file or the new one, never a part.
+	fresh := b.path("progress.json.new")
+	if err := os.WriteFile(fresh, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(fresh, b.path("progress.json"))
+}
