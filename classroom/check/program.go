@@ -23,6 +23,7 @@ type program struct {
 
 	mu      sync.Mutex
 	strikes []*strike
+	seen    func(*relay.Message) // called with each message, one after the other; or nil
 
 	process *os.Process
 	began   time.Time

@@ -51,6 +51,9 @@ func (p *program) strike(what string, matches matcher, act func(*call)) *strike 
 // hook is asked by the relays about each message.
 func (p *program) hook(m *relay.Message) relay.Verdict {
 	p.mu.Lock()
+	if p.seen != nil {
+		p.seen(m)
+	}
 	strikes := p.strikes
 	p.mu.Unlock()
 	for _, s := range strikes {
