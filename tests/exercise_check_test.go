@@ -1,0 +1,181 @@
+//go:build unix
+
+package tests
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/etcd-by-example/classroom/workbook"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// desk is a repository of which only the exercises are there, so that the developer's
+// own copies stay as they are.
+type desk struct {
+	t         *testing.T
+	root, tmp string
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	d := &desk{t, t.TempDir(), t.TempDir()}
+	for _, module := range []string{"exercises", "shared"} {
+		harness.NoError(t, os.CopyFS(filepath.Join(d.root, module), os.DirFS(filepath.Join(harness.Root, module))))
+	}
+	d.write("go.work", "go 1.26.0\n\nuse (\n\t./exercises\n\t./shared\n)\n")
+	return d
+}
+
+func (d *desk) read(name string) string {
+	d.t.Helper()
+	text, err := os.ReadFile(filepath.Join(d.root, name))
+	harness.NoError(d.t, err)
+	return string(text)
+}
+
+func (d *desk) write(name, text string) {
+	d.t.Helper()
+	harness.NoError(d.t, os.WriteFile(filepath.Join(d.root, name), []byte(text), 0o644))
+}
+
+// start starts the classroom with arguments, with temporary files in a folder of its own.
+func (d *desk) start(args ...string) *harness.Running {
+	d.t.Helper()
+	cmd := exec.Command(harness.Program(d.t, "classroom"), args...)
+	cmd.Dir = d.root
+	// These would be the programs' own affair, and are kept from them.
+	cmd.Env = harness.Env("TMPDIR="+d.tmp, "GOWORK=", "ETCD_NAMESPACE=/class/ann", "ETCDCTL_USER=ann:secret")
+	return harness.Command(d.t, cmd)
+}
+
+// run runs the classroom to its end, which has to have a status, and returns what it
+// printed.
+func (d *desk) run(status int, args ...string) string {
+	d.t.Helper()
+	got := d.start(args...).Wait(d.t)
+	if got.Status != status {
+		d.t.Errorf("classroom %s: status %d, not %d", strings.Join(args, " "), got.Status, status)
+	}
+	return got.Stdout + got.Stderr
+}
+
+func (d *desk) want(text string, words ...string) {
+	d.t.Helper()
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			d.t.Errorf("it does not say %q:\n%s", w, text)
+		}
+	}
+}
+
+// TestCheckCommand does with one exercise what a learner does.
+func TestCheckCommand(t *testing.T) {
+	harness.Parallel(t)
+	d := newDesk(t)
+	d.want(d.run(0, "check"), "→ 01-connect\n· 02-put\n", "0 of 9 passed\n", "next: go run ./classroom check start 01\n")
+	d.want(d.run(2, "check", "02"), "go run ./classroom check start 02")
+	d.want(d.run(2, "check", "reset", "02"), "there is no copy of it yet")
+	d.want(d.run(2, "check", "solution", "02"), "there is no copy of it yet")
+	d.want(d.run(2, "check", "10"), "no exercise \"10\"")
+	d.want(d.run(2, "check", "start"), "usage: classroom check start NUMBER")
+	d.want(d.run(2, "check", "-colour"), "unknown flag")
+	d.want(d.run(0, "check", "start", "02"), "Your copy is my/02-put/main.go\n")
+	d.want(d.run(0, "check", "start", "2"), "You have a copy: my/02-put/main.go\n")
+	d.want(d.read("my/02-put/main.go"), "go -C my run ./02-put -id ann")
+	vet := exec.Command("go", "vet", "./...")
+	vet.Dir, vet.Env = filepath.Join(d.root, "my"), harness.Env("GOWORK=")
+	if output, err := vet.CombinedOutput(); err != nil {
+		t.Errorf("go vet in my: %v\n%s", err, output)
+	}
+
+	// Refused, with a picture of it.
+	d.want(d.run(1, "check", "02", "-v"), "✓ start, ", "· empty, ", "revision 1: There was no key /visits.\n",
+		"02-put is refused in the round \"empty\":\n\nThere was no key /visits. The program ended with status 2: panic:",
+		"go run ./classroom draw my/02-put/refused.history -o my/02.svg\n", "go run ./classroom check hint 02\n")
+	d.want(d.run(0, "check"), "02-put  empty\n")
+	var v workbook.Verdict
+	harness.NoError(t, json.Unmarshal([]byte(d.run(1, "check", "02", "-json")), &v))
+	if v.Exercise != "02-put" || v.Passed || v.Reason != "empty" || v.Seconds <= 0 || v.History != "my/02-put/refused.history" {
+		t.Errorf("as JSON: %+v", v)
+	}
+	d.want(d.run(0, "draw", v.History), "<svg ", "ann waits to be counted:")
+
+	// Hints, in turn.
+	d.want(d.run(0, "check", "hint", "02"), "Hint 1 of 3:\n\nThere are two bugs.")
+	d.want(d.run(0, "check", "hint", "02"), "Hint 2 of 3:\n")
+	d.want(d.run(0, "check", "hint", "02"), "Hint 3 of 3:\n")
+	d.want(d.run(0, "check", "hint", "02"), "Hint 1 of 3:\n")
+
+	// What does not compile.
+	d.write("my/02-put/main.go", strings.Replace(d.read("my/02-put/main.go"), "err := visit(", "er := visit(", 1))
+	d.want(d.run(2, "check", "02"), "02-put does not compile:\n", "02-put/main.go:")
+	d.want(d.run(0, "check", "reset", "02"), "my/02-put/main.go is fresh; the old one is my/02-put/main.go.1\n")
+	d.want(d.read("my/02-put/main.go.1"), "er := visit(")
+	d.want(d.read("my/02-put/main.go"), "err := visit(")
+
+	// The solution passes, for as long as it stays what it is.
+	d.want(d.run(2, "check", "solution", "02"), "your program has not passed yet: try a hint, or add -give-up")
+	d.want(d.run(0, "check", "solution", "02", "-give-up"), "my/02-put/solution/main.go")
+	solution := d.read("my/02-put/solution/main.go")
+	d.write("my/02-put/main.go", solution)
+	d.want(d.run(0, "check", "02"), "✓ 02-put: passed 8 rounds in ")
+	d.want(d.run(0, "check"), "✓ 02-put\n", "1 of 9 passed\n")
+	d.run(0, "check", "solution", "02")
+	d.write("my/02-put/main.go", solution+"\n// Once more.\n")
+	d.want(d.run(0, "check"), "0 of 9 passed\n")
+	var all []workbook.Verdict
+	harness.NoError(t, json.Unmarshal([]byte(d.run(2, "check", "all", "-json")), &all))
+	if len(all) != 9 || !all[1].Passed || all[0].Reason != workbook.NotStarted {
+		t.Errorf("all, as JSON: %+v", all)
+	}
+
+	// Only what a learner has is left.
+	left, err := os.ReadDir(d.tmp)
+	if err != nil || len(left) > 0 {
+		t.Errorf("this is left among the temporary files: %v, %v", left, err)
+	}
+	harness.NoError(t, os.Remove(d.tmp))
+	d.want(d.run(3, "check", "02"), "the judge failed, which says nothing of your program")
+}
+
+// TestCheckInterrupted ends a check in its middle.
+func TestCheckInterrupted(t *testing.T) {
+	harness.Parallel(t)
+	d := newDesk(t)
+	d.run(0, "check", "start", "02")
+	checking := d.start("check", "02")
+	harness.Eventually(t, time.Minute, "an etcd runs", func() bool {
+		members, err := filepath.Glob(filepath.Join(d.tmp, "classroom-*", "etcd1.log"))
+		return err == nil && len(members) > 0
+	})
+	harness.Interrupt(t, checking)
+	got := checking.Wait(t)
+	if got.Status != 3 || got.Stderr != "classroom: interrupted\n" {
+		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	left, err := os.ReadDir(d.tmp)
+	if err != nil || len(left) > 0 {
+		t.Errorf("this is left among the temporary files: %v, %v", left, err)
+	}
+}
+
+// TestCheckWatch saves a file while a check watches for that.
+func TestCheckWatch(t *testing.T) {
+	harness.Parallel(t)
+	d := newDesk(t)
+	d.run(0, "check", "start", "02")
+	watching := d.start("check", "-watch")
+	watching.Await(t, "02-put is refused in the round")
+	d.write("my/02-put/main.go", d.read("exercises/solutions/02-put/main.go"))
+	watching.Await(t, "✓ 02-put: passed")
+	harness.Interrupt(t, watching)
+	if got := watching.Wait(t); got.Status != 0 || got.Stderr != "" {
+		t.Errorf("status %d\n%s", got.Status, got.Stderr)
+	}
+}
