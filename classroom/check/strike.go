@@ -93,6 +93,16 @@ func (c *call) lose() { c.verdict <- relay.Lose }
 // drop has the message vanish: the program waits for as long as it likes to.
 func (c *call) drop() { c.verdict <- relay.Drop }
 
+// deliver lets a request that was held go on, and returns when etcd has answered it,
+// whether or not the program still waits for that.
+func (p *program) deliver(c *call) {
+	answered := p.strike("the answer to what was held", func(_ *round, m *relay.Message) bool {
+		return m.Answered && m.Call == c.Call
+	}, (*call).pass)
+	c.pass()
+	p.round.wait(judgeLimit, func() bool { return answered.struck })
+}
+
 // revision is that of the store, as the answer tells it.
 func (c *call) revision() int64 {
 	return c.Answer.(interface{ GetHeader() *pb.ResponseHeader }).GetHeader().GetRevision()

@@ -2,15 +2,20 @@
 //
 //	go run ./exercises/08-workers -name ann
 //
-// The jobs are the keys under /cron/jobs/. To do the job J, a worker locks it
-// with the key /cron/lock/J, works, and writes the result /cron/done/J, the
-// text "token N": N is the create revision of its lock. A job with a result is
-// done. The program ends with status 0 when all jobs are done.
+// The keys under /cron/jobs/ are the jobs. To do the job J, a worker takes its
+// lock, the key /cron/lock/J with a lease, works, and writes the result:
 //
-// However many workers there are, each job gets one result, written by the one
-// who holds the lock at that moment. When a worker dies or sleeps, another
-// takes its job over as soon as the lease of its lock has ended. The one who
-// wakes up goes on with the jobs that are left. No lease stays behind.
+//	/cron/done/J -> "token N"
+//
+// N is the create revision of its lock, the revision in which etcd has created
+// that key. A job with a result is done. A worker ends with status 0 when all
+// jobs are done.
+//
+// However many workers there are, also of the same name, each job gets one
+// result, from the worker who holds the lock at that moment. The work may take
+// longer than -ttl. When a worker dies or sleeps, the lease of its lock ends,
+// and another takes its job over. The one who wakes up goes on with the jobs
+// that are left. No lease stays behind.
 package main
 
 import (
@@ -75,6 +80,7 @@ func open(ctx context.Context, client *clientv3.Client) (
 
 // do does a job, unless another has its lock.
 func do(ctx context.Context, client *clientv3.Client, job string) error {
+	// A Grant that Ctrl-C cuts off might leave a lease that nobody knows.
 	call, done := context.WithTimeout(context.WithoutCancel(ctx), 9*time.Second)
 	defer done()
 	lease, err := client.Grant(call, *ttl)
@@ -108,8 +114,9 @@ func do(ctx context.Context, client *clientv3.Client, job string) error {
 		Then(clientv3.OpPut(lock, *name, clientv3.WithLease(lease.ID))).
 		Commit()
 	if err != nil || !txn.Succeeded {
-		return err
+		return err // nil when another has the lock, or has done the job
 	}
+	// This revision has created the lock.
 	token := txn.Header.Revision
 
 	select {

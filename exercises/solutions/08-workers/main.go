@@ -76,6 +76,7 @@ func open(ctx context.Context, client *clientv3.Client) (
 
 // do does a job, unless another has its lock.
 func do(ctx context.Context, client *clientv3.Client, job string) error {
+	// A Grant that Ctrl-C cuts off might leave a lease that nobody knows.
 	call, done := context.WithTimeout(context.WithoutCancel(ctx), 9*time.Second)
 	defer done()
 	lease, err := client.Grant(call, *ttl)
@@ -109,8 +110,9 @@ func do(ctx context.Context, client *clientv3.Client, job string) error {
 		Then(clientv3.OpPut(lock, *name, clientv3.WithLease(lease.ID))).
 		Commit()
 	if err != nil || !txn.Succeeded {
-		return err
+		return err // nil when another has the lock, or has done the job
 	}
+	// This revision has created the lock.
 	token := txn.Header.Revision
 
 	select {

@@ -1,0 +1,230 @@
+package check
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Exercise 08 does each job once, and fences each result with the token of its lock.
+// All workers have the same name.
+var workers = Exercise{"08-workers", []scenario{
+	{name: "start", play: func(r *round) {
+		giveJobs(r, 3)
+		// A lease that is left behind has to be there for as long as anybody looks.
+		alone := worker(r, 60, quickWork)
+		alone.start()
+		finish(r, alone)
+		noLeaseLeft(r)
+	}},
+	{name: "old list", play: func(r *round) {
+		giveJobs(r, 6)
+		late := worker(r, 60, quickWork)
+		c := strikeAt(late, "a write of a lock", writes(jobLocks))
+		others := []*program{worker(r, 60, quickWork), worker(r, 60, quickWork)}
+		for _, other := range others {
+			other.start()
+		}
+		finish(r, others...)
+		r.tell("A worker had seen that %s was to be done. While its call for the lock was on the way, "+
+			"others did all jobs, the last one at revision %d.", c.job(jobLocks), r.sync())
+		late.deliver(c)
+		finish(r, late)
+		noLeaseLeft(r)
+	}},
+	{name: "killed", play: func(r *round) {
+		giveJobs(r, 3)
+		killed := worker(r, 1, quickWork)
+		c := strikeAt(killed, "a write of a lock", wrote(jobLocks))
+		killed.kill()
+		job, token := c.job(jobLocks), c.revision()
+		r.tell("A worker took the lock of %s at revision %d, and was killed.", job, token)
+		next := worker(r, 1, quickWork)
+		next.start()
+		r.wait(workLimit, next.hasEnded)
+		if lock := r.at(r.sync()).Get(jobLocks + job); !next.hasEnded() && lock != nil && lock.Create == token {
+			r.refuse(token, "After %v the lock is still there, and another worker waits for it. "+
+				"What ends the lock of somebody who cannot say anything any more?", workLimit)
+		}
+		finish(r, next)
+	}},
+	{name: "long work", play: func(r *round) {
+		giveJobs(r, 1)
+		long := worker(r, 2, 3*time.Second)
+		long.start()
+		r.tell("The work took 3 s, with a -ttl of 2 s.")
+		var lost []int64
+		// A machine that stands still for a second may cost a right worker its lock, once.
+		r.wait(workLimit, func() bool {
+			lost = nil
+			for _, c := range r.changes(jobLocks) {
+				_, done := r.value(c.Revision, jobResults+"job1")
+				if c.After == nil && !done {
+					lost = append(lost, c.Revision)
+				}
+			}
+			return long.hasEnded() || len(lost) > 1
+		})
+		if len(lost) > 1 {
+			r.refuse(lost[0], "The worker lost its lock at revision %d, before it had a result, and again at "+
+				"revision %d. While it works, who tells etcd that it is alive?", lost[0], lost[1])
+		}
+		finish(r, long)
+	}},
+	{name: "frozen", play: func(r *round) {
+		giveJobs(r, 3)
+		frozen, c := freezeWorker(r)
+		next := worker(r, 2, quickWork)
+		next.start()
+		finish(r, next)
+		r.tell("Meanwhile another did all jobs, the last one at revision %d.", r.sync())
+		frozen.deliver(c)
+		r.tell("Then the result came to etcd, and the first worker woke up.")
+		frozen.thaw()
+		finish(r, frozen)
+	}},
+	{name: "frozen while the next works", play: func(r *round) {
+		giveJobs(r, 1)
+		frozen, c := freezeWorker(r)
+		next := worker(r, 2, quickWork)
+		strikeAt(next, "a write of a result", writes(jobResults))
+		r.tell("Another of the same name took the lock at revision %d.", r.at(r.sync()).Get(jobLocks+"job1").Create)
+		frozen.deliver(c)
+		r.tell("While it worked, the result of the first came to etcd.")
+		judgeResults(r)
+		next.kill()
+		r.tell("The other was killed, and the first one woke up.")
+		frozen.thaw()
+		finish(r, frozen)
+	}},
+}}
+
+const (
+	jobsToDo   = "/cron/jobs/"
+	jobLocks   = "/cron/lock/"
+	jobResults = "/cron/done/"
+
+	quickWork = 100 * time.Millisecond
+
+	// workLimit is what workers may take. The lock of one that has died may take four
+	// seconds of it.
+	workLimit = 12 * time.Second
+)
+
+// giveJobs puts so many jobs, with names that differ in their digits alone.
+func giveJobs(r *round, n int) {
+	for i := range n {
+		r.put(jobsToDo+fmt.Sprint("job", i+1), "run daily")
+	}
+}
+
+// worker prepares a worker. They all have the same name.
+func worker(r *round, ttl int, work time.Duration) *program {
+	return r.program("-name", "ann", "-ttl", strconv.Itoa(ttl), "-work", work.String())
+}
+
+// strikeAt starts a worker and returns the first message that matches, which is held.
+// A worker that never sends it is refused for what it has done instead.
+func strikeAt(p *program, what string, matches matcher) *call {
+	s := p.strike(what, matches, func(*call) {})
+	p.start()
+	p.round.wait(workLimit, func() bool { return s.struck || p.hasEnded() })
+	if !s.struck {
+		finish(p.round, p)
+		p.round.confirm()
+	}
+	return s.call
+}
+
+// job is the one whose key with a prefix the call would write.
+func (c *call) job(prefix string) string {
+	for _, written := range c.Writes {
+		if job, ok := strings.CutPrefix(written.Key, prefix); ok {
+			return job
+		}
+	}
+	return ""
+}
+
+// freezeWorker starts a worker, and freezes it with a result on the way, which it
+// returns. Then it ends all leases, as they would have ended some seconds later.
+func freezeWorker(r *round) (*program, *call) {
+	p := worker(r, 2, quickWork)
+	c := strikeAt(p, "a write of a result", writes(jobResults))
+	p.freeze()
+	job, token := c.job(jobResults), int64(0)
+	if lock := r.at(r.sync()).Get(jobLocks + job); lock != nil {
+		token = lock.Create
+	}
+	ctx, cancel := r.soon()
+	defer cancel()
+	for _, lease := range leases(r) {
+		_, err := r.client.Revoke(ctx, lease.ID)
+		r.must(err)
+	}
+	r.tell("A worker had the lock of %s, with token %d. It was frozen with the result on the way to etcd, "+
+		"until its lease had ended, at revision %d.", job, token, r.sync())
+	return p, c
+}
+
+// finish waits until those workers have ended, and judges whether all jobs are done.
+func finish(r *round, workers ...*program) {
+	for _, w := range workers {
+		w.end(workLimit)
+	}
+	judgeResults(r)
+	for _, w := range workers {
+		w.succeed(workLimit, "A worker that is late goes on with what is left: what made it give up?")
+	}
+	now := r.at(r.sync())
+	for job := range now.Range(jobsToDo) {
+		name := strings.TrimPrefix(job.Key, jobsToDo)
+		if now.Get(jobResults+name) == nil {
+			r.refuse(0, "The program ended with status 0, but %s has no result. "+
+				"A lock says that somebody has begun: what says that a job is done?", name)
+		}
+	}
+}
+
+// judgeResults judges the results that there are by now: one for each job, by the one
+// who had the lock.
+func judgeResults(r *round) {
+	for _, c := range r.changes(jobResults) {
+		job, result := strings.TrimPrefix(c.Key, jobResults), "nothing"
+		if c.After != nil {
+			result = c.After.Value
+		}
+		if c.Before != nil {
+			r.refuse(c.Revision, "%s was done twice: at revision %d with %s, and at revision %d with %s. "+
+				"A worker may sleep after any look: who could compare in the very moment of writing?",
+				job, c.Before.Mod, c.Before.Value, c.Revision, result)
+		}
+		holder := "nobody had its lock"
+		if lock := r.at(c.Revision - 1).Get(jobLocks + job); lock != nil {
+			holder = fmt.Sprint("its lock had token ", lock.Create)
+		}
+		if holder != "its lock had "+result {
+			r.refuse(c.Revision, "At revision %d %s was done with %s, but %s. "+
+				"What does a lock have that no lock before it had?", c.Revision, job, result, holder)
+		}
+	}
+}
+
+// noLeaseLeft judges what is left when all workers have ended by themselves.
+func noLeaseLeft(r *round) {
+	if left := len(leases(r)); left > 0 {
+		r.refuse(0, "All workers have ended, but leases of theirs are left: %d. "+
+			"A lease does not know that its program has ended: who tells etcd?", left)
+	}
+}
+
+func leases(r *round) []clientv3.LeaseStatus {
+	ctx, cancel := r.soon()
+	defer cancel()
+	list, err := r.client.Leases(ctx)
+	r.must(err)
+	return list.Leases
+}
