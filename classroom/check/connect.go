@@ -12,8 +12,7 @@ import (
 var connect = Exercise{"01-connect", []scenario{
 	{name: "start", play: func(r *round) {
 		p, values := configure(r)
-		p.start()
-		p.end(configLimit)
+		p = patiently(p)
 		if _, ever := p.relays[0].Connections(); ever > 2 {
 			r.refuse(0, "To read fifty keys from one member, the program opened %d connections to it. "+
 				"What does a client keep open, and how many does one program need?", ever)
@@ -26,8 +25,7 @@ var connect = Exercise{"01-connect", []scenario{
 		missing := configKey(33)
 		r.tell("There was no %s: it was deleted at revision %d.", missing, r.delete(missing))
 		values[33] = ""
-		p.start()
-		p.end(configLimit)
+		p = patiently(p)
 		judgeConfig(p, values, missing)
 	}},
 	{name: "dead port", play: func(r *round) {
@@ -103,7 +101,27 @@ func configure(r *round) (*program, []string) {
 		pairs = append(pairs, configKey(n), value)
 	}
 	r.put(pairs...)
-	return r.program(), values
+	return configProgram(r), values
+}
+
+func configProgram(r *round) *program {
+	p := r.program()
+	p.env = []string{"ETCDCTL_DIAL_TIMEOUT=2s"} // It has to end in time without an etcd.
+	return p
+}
+
+// patiently runs the program to its end, and returns it. Where etcd is there and gives
+// no answer for a second, the machine is busy, and a program that has given up was
+// right: then another run is returned.
+func patiently(p *program) *program {
+	for try := 1; ; try++ {
+		p.start()
+		p.end(configLimit)
+		if p.status != 1 || p.took < time.Second || try == 3 {
+			return p
+		}
+		p = configProgram(p.round)
+	}
 }
 
 // judgeConfig judges the output and the status of a program that has ended. One that

@@ -19,6 +19,7 @@ import (
 type program struct {
 	round  *round
 	args   []string
+	env    []string       // further environment
 	relays []*relay.Relay // in the order of the members
 
 	mu      sync.Mutex
@@ -39,6 +40,8 @@ type program struct {
 // starts.
 func (r *round) program(args ...string) *program {
 	p := &program{round: r, args: args, ended: make(chan struct{})}
+	// On a busy machine etcd may need longer for its first answer than shared gives it.
+	p.env = []string{"ETCDCTL_DIAL_TIMEOUT=10s"}
 	p.out.woken, p.said.woken = r.woken, r.woken
 	r.programs = append(r.programs, p)
 	for _, m := range r.etcd.Members {
@@ -70,7 +73,7 @@ func (p *program) startAt(endpoints string) {
 	cmd := exec.Command(p.round.binary, p.args...)
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, "ETCD")
-	}), "ETCDCTL_ENDPOINTS="+endpoints)
+	}), append(p.env, "ETCDCTL_ENDPOINTS="+endpoints)...)
 	cmd.Stdout, cmd.Stderr = &p.out, &p.said
 	// It may have started something that holds its output open.
 	cmd.WaitDelay = time.Second
