@@ -1,11 +1,13 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -40,15 +42,15 @@ var workers = Exercise{"08-workers", []scenario{
 		killed := worker(r, 1, quickWork)
 		c := strikeAt(killed, "a write of a lock", wrote(jobLocks))
 		killed.kill()
-		job, token := c.job(jobLocks), c.revision()
-		r.tell("A worker took the lock of %s at revision %d, and was killed.", job, token)
+		job, taken := c.job(jobLocks), c.revision()
+		r.tell("A worker took the lock of %s at revision %d, and was killed.", job, taken)
 		next := worker(r, 1, quickWork)
 		next.start()
 		if !r.wait(lockLimit, func() bool {
 			lock := r.history().Present().Get(jobLocks + job)
-			return lock == nil || lock.Create != token
+			return lock == nil || lock.Create != taken
 		}) {
-			r.refuse(token, "After %v the lock is still there, and another worker waits for it. "+
+			r.refuse(taken, "After %v the lock is still there, and another worker waits for it. "+
 				"What ends the lock of somebody who cannot say anything any more?", lockLimit)
 		}
 		finish(r, next)
@@ -91,14 +93,16 @@ var workers = Exercise{"08-workers", []scenario{
 	{name: "frozen while the next works", play: func(r *round) {
 		giveJobs(r, 1)
 		frozen, c := freezeWorker(r)
-		next := worker(r, 2, quickWork)
+		// However slow the machine is, this one keeps its lock until the judge ends it.
+		next := worker(r, 60, quickWork)
 		strikeAt(next, "a write of a result", writes(jobResults))
-		r.tell("Another of the same name took the lock at revision %d.", r.at(r.sync()).Get(jobLocks+"job1").Create)
+		r.tell("Another of the same name took the lock at revision %d.", token(r, "job1"))
 		frozen.deliver(c)
 		r.tell("While it worked, the result of the first came to etcd.")
 		judgeResults(r)
 		next.kill()
-		r.tell("The other was killed, and the first one woke up.")
+		endLeases(r)
+		r.tell("The other was killed, its lease ended, and the first one woke up.")
 		frozen.thaw()
 		finish(r, frozen)
 	}},
@@ -155,24 +159,37 @@ func (c *call) job(prefix string) string {
 }
 
 // freezeWorker starts a worker, and freezes it with a result on the way, which it
-// returns. Then it ends all leases, as they would have ended some seconds later.
+// returns, until its lease has ended.
 func freezeWorker(r *round) (*program, *call) {
 	p := worker(r, 2, quickWork)
 	c := strikeAt(p, "a write of a result", writes(jobResults))
 	p.freeze()
-	job, token := c.job(jobResults), int64(0)
-	if lock := r.at(r.sync()).Get(jobLocks + job); lock != nil {
-		token = lock.Create
+	job := c.job(jobResults)
+	held := token(r, job)
+	endLeases(r)
+	r.tell("A worker had the lock of %s, with token %d. It was frozen with the result on the way to etcd, "+
+		"until its lease had ended, at revision %d.", job, held, r.sync())
+	return p, c
+}
+
+// token is that of a job's lock, and 0 when nobody has it.
+func token(r *round, job string) int64 {
+	lock := r.at(r.sync()).Get(jobLocks + job)
+	if lock == nil {
+		return 0
 	}
+	return lock.Create
+}
+
+// endLeases ends all leases. Those that nobody renews would end by themselves, later.
+func endLeases(r *round) {
 	ctx, cancel := r.soon()
 	defer cancel()
 	for _, lease := range leases(r) {
-		_, err := r.client.Revoke(ctx, lease.ID)
-		r.must(err)
+		if _, err := r.client.Revoke(ctx, lease.ID); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			r.must(err)
+		}
 	}
-	r.tell("A worker had the lock of %s, with token %d. It was frozen with the result on the way to etcd, "+
-		"until its lease had ended, at revision %d.", job, token, r.sync())
-	return p, c
 }
 
 // finish waits until those workers have ended, and judges whether all jobs are done.
