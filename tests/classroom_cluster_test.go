@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/pprof"
 	"slices"
@@ -395,5 +397,47 @@ func TestClusterLeavesNothing(t *testing.T) {
 	harness.NoError(t, etcd.Close())
 	if left := goroutines(); strings.Contains(left, joins) {
 		t.Errorf("%s runs after the members have ended:\n%s", joins, left)
+	}
+}
+
+// TestStrangerOnItsPort has another program take a member's port just before the member
+// starts, and answer there as an etcd does: that is no member of ours.
+func TestStrangerOnItsPort(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		harness.Skip(t, "it needs a shell")
+	}
+	harness.Parallel(t)
+	dir := t.TempDir()
+	program := filepath.Join(dir, "late-etcd")
+	harness.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\ncd '"+dir+"'\n"+
+		"echo \"$@\" >new && mv new arguments\nuntil [ -e answered ]; do sleep 0.1; done\n"+
+		"echo 'listen: address already in use'\nexit 1\n"), 0o700))
+	stranger := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		// Only the next question, or the one after it, comes after the answer to this one.
+		go os.WriteFile(filepath.Join(dir, "answered"), nil, 0o600)
+	})}
+	t.Cleanup(func() { stranger.Close() })
+	go func() {
+		var arguments []byte
+		for arguments == nil && t.Context().Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+			arguments, _ = os.ReadFile(filepath.Join(dir, "arguments"))
+		}
+		address := regexp.MustCompile(`--listen-client-urls=http://(\S+)`).FindSubmatch(arguments)
+		if address == nil {
+			return
+		}
+		if listener, err := net.Listen("tcp", string(address[1])); err == nil {
+			stranger.Serve(listener)
+		}
+	}()
+	etcd, err := cluster.Start(harness.Soon(t), cluster.Config{Program: program})
+	if err == nil {
+		etcd.Close()
+		t.Fatal("it took a stranger for its member")
+	}
+	if !strings.Contains(err.Error(), "address already in use") {
+		t.Error(err)
 	}
 }

@@ -2,10 +2,12 @@ package cluster
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -48,6 +50,7 @@ type Member struct {
 	mu     sync.Mutex
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has ended
+	logged int64         // where the log of cmd begins in the log file
 	paused bool
 	awaits *atomic.Bool // would it surprise nobody if cmd ended?
 }
@@ -265,6 +268,9 @@ func (m *Member) launch(further ...string) error {
 		return fmt.Errorf("start %s: %w", m.Name, err)
 	}
 	defer log.Close()
+	if m.logged, err = log.Seek(0, io.SeekEnd); err != nil {
+		return fmt.Errorf("start %s: %w", m.Name, err)
+	}
 
 	env := append(withoutEtcd(os.Environ()), memberVariable+"="+m.Name)
 	if m.proxy != "" {
@@ -314,7 +320,7 @@ func (m *Member) ready(ctx context.Context) error {
 	m.mu.Unlock()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
-	for !m.healthy(ctx) {
+	for !m.healthy(ctx) || !m.serves() {
 		select {
 		case <-exited:
 			return m.failure(cmd.ProcessState)
@@ -347,6 +353,22 @@ func (m *Member) healthy(ctx context.Context) bool {
 	}
 	defer answer.Body.Close()
 	return answer.StatusCode == http.StatusOK
+}
+
+// serves reports whether the member itself listens for clients. Between the choice of
+// its port and its start another program may have taken it, an etcd of somebody else
+// for example, that answers as well, until the member has noticed.
+func (m *Member) serves() bool {
+	m.mu.Lock()
+	from := m.logged
+	m.mu.Unlock()
+	log, err := os.Open(m.Log())
+	if err != nil {
+		return false
+	}
+	defer log.Close()
+	text, err := io.ReadAll(io.NewSectionReader(log, from, 1<<20))
+	return err == nil && bytes.Contains(text, []byte("serving client traffic"))
 }
 
 // failure returns why the member ended: its status, and what its log says last.
