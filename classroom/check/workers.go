@@ -16,7 +16,6 @@ import (
 var workers = Exercise{"08-workers", []scenario{
 	{name: "start", play: func(r *round) {
 		giveJobs(r, 3)
-		// A lease that is left behind has to be there for as long as anybody looks.
 		alone := worker(r, 60, quickWork)
 		alone.start()
 		finish(r, alone)
@@ -44,7 +43,7 @@ var workers = Exercise{"08-workers", []scenario{
 		killed.kill()
 		job, taken := c.job(jobLocks), c.revision()
 		r.tell("A worker took the lock of %s at revision %d, and was killed.", job, taken)
-		next := worker(r, 1, quickWork)
+		next := worker(r, 60, quickWork)
 		next.start()
 		if !r.wait(lockLimit, func() bool {
 			lock := r.history().Present().Get(jobLocks + job)
@@ -81,7 +80,7 @@ var workers = Exercise{"08-workers", []scenario{
 	{name: "frozen", play: func(r *round) {
 		giveJobs(r, 3)
 		frozen, c := freezeWorker(r)
-		next := worker(r, 2, quickWork)
+		next := worker(r, 60, quickWork)
 		next.start()
 		finish(r, next)
 		r.tell("Meanwhile another did all jobs, the last one at revision %d.", r.sync())
@@ -93,7 +92,6 @@ var workers = Exercise{"08-workers", []scenario{
 	{name: "frozen while the next works", play: func(r *round) {
 		giveJobs(r, 1)
 		frozen, c := freezeWorker(r)
-		// However slow the machine is, this one keeps its lock until the judge ends it.
 		next := worker(r, 60, quickWork)
 		strikeAt(next, "a write of a result", writes(jobResults))
 		r.tell("Another of the same name took the lock at revision %d.", token(r, "job1"))
@@ -130,7 +128,8 @@ func giveJobs(r *round, n int) {
 	}
 }
 
-// worker prepares a worker. They all have the same name.
+// worker prepares a worker. They all have the same name. With a ttl of 60 it keeps its
+// lock however slow the machine is, until it ends or the judge ends the lease.
 func worker(r *round, ttl int, work time.Duration) *program {
 	return r.program("-name", "ann", "-ttl", strconv.Itoa(ttl), "-work", work.String())
 }
@@ -161,7 +160,7 @@ func (c *call) job(prefix string) string {
 // freezeWorker starts a worker, and freezes it with a result on the way, which it
 // returns, until its lease has ended.
 func freezeWorker(r *round) (*program, *call) {
-	p := worker(r, 2, quickWork)
+	p := worker(r, 5, quickWork)
 	c := strikeAt(p, "a write of a result", writes(jobResults))
 	p.freeze()
 	job := c.job(jobResults)
