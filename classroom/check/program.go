@@ -125,7 +125,13 @@ func (p *program) lastWords() string {
 			return line
 		}
 	}
-	last := lines[len(lines)-1]
+	// What is indented explains the line above it.
+	last := ""
+	for _, line := range lines {
+		if !strings.HasPrefix(line, " ") {
+			last = line
+		}
+	}
 	if last == "" {
 		return "it did not say why"
 	}

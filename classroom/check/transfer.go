@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +13,8 @@ import (
 // Exercise 07 moves money once, whatever happens to its calls and to the accounts.
 var transfer = Exercise{"07-transfer", []scenario{
 	{name: "start", play: func(r *round) {
-		r.put(account("alice"), "100", account("bob"), "20")
+		// Who has written the answer down has taken it from the exercise's text.
+		r.put(account("alice"), strconv.Itoa(200+rand.IntN(700)), account("bob"), strconv.Itoa(20+rand.IntN(70)))
 		moveTen(r, nil)
 	}},
 	{name: "payer", play: func(r *round) {

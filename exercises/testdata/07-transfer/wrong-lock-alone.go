@@ -1,3 +1,5 @@
+// refused: payer, payee
+//
 // Wrong: a lock with a long lease, and no condition. Who does not take the lock is
 // not kept out, and a lock may be lost.
 package main
