@@ -40,19 +40,21 @@ var mirror = Exercise{"06-mirror", []scenario{
 			})
 		m.start()
 		r.wait(lineLimit/2, func() bool { return between.struck || m.hasEnded() })
-		if !between.struck {
+		if !between.struck && !m.hasEnded() {
 			// Who asks now and then cannot ask between each of these.
 			for i := range 3 {
 				r.put(jobsToShow+"job2", fmt.Sprint("run ", i))
 			}
 			r.tell("job2 was put three times, the last time at revision %d.", r.sync())
 		}
+		// Who missed that learns of it when the next line comes.
+		m.showsWithin(lineLimit/5, r.sync())
 		m.shows(r.put(jobsToShow+"job3", "run weekly"))
 		m.interrupt()
 		m.end(mirrorEnd)
 		if m.status != 0 && !(m.status == 1 && strings.Contains(m.said.String(), "interrupted")) {
 			r.refuse(0, "Ctrl-C ended the program with status %d: %s. "+
-				"Who cannot tell a Ctrl-C from a failure?", m.status, m.lastWords())
+				"Is a Ctrl-C a failure?", m.status, m.lastWords())
 		}
 	}},
 	{name: "transaction", play: func(r *round) {
@@ -185,10 +187,7 @@ func (m *mirrorRun) shown() (all []shown) {
 // every line that there is.
 func (m *mirrorRun) shows(revision int64) {
 	r := m.round
-	r.wait(lineLimit, func() bool {
-		all := m.shown()
-		return m.hasEnded() || len(all) > 0 && all[len(all)-1].Revision >= revision
-	})
+	m.showsWithin(lineLimit, revision)
 	changes, last := r.all(jobsToShow), int64(0)
 	for _, line := range m.shown() {
 		if line.err != nil {
@@ -214,6 +213,14 @@ func (m *mirrorRun) shows(revision int64) {
 			"What could it show before anything changes?")
 	}
 	m.misses(changes, last, revision)
+}
+
+// showsWithin waits for the line of a revision, or of a later one.
+func (m *mirrorRun) showsWithin(limit time.Duration, revision int64) {
+	m.round.wait(limit, func() bool {
+		all := m.shown()
+		return m.hasEnded() || len(all) > 0 && all[len(all)-1].Revision >= revision
+	})
 }
 
 // misses refuses a mirror that left out a change between a revision that it has shown,

@@ -239,6 +239,15 @@ func (r *round) value(revision int64, key string) (string, bool) {
 	return kv.Value, true
 }
 
+// leases are those that there are now.
+func (r *round) leases() []clientv3.LeaseStatus {
+	ctx, cancel := r.soon()
+	defer cancel()
+	list, err := r.client.Leases(ctx)
+	r.must(err)
+	return list.Leases
+}
+
 // wait returns when the condition holds, and reports whether it did within limit. It
 // is looked at whenever the history, or a program, has something new. Meanwhile the
 // strikes are carried out as their calls come.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Exercise 08 does each job once, and fences each result with the token of its lock.
@@ -184,7 +183,7 @@ func token(r *round, job string) int64 {
 func endLeases(r *round) {
 	ctx, cancel := r.soon()
 	defer cancel()
-	for _, lease := range leases(r) {
+	for _, lease := range r.leases() {
 		if _, err := r.client.Revoke(ctx, lease.ID); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			r.must(err)
 		}
@@ -236,16 +235,8 @@ func judgeResults(r *round) {
 
 // noLeaseLeft judges what is left when all workers have ended by themselves.
 func noLeaseLeft(r *round) {
-	if left := len(leases(r)); left > 0 {
+	if left := len(r.leases()); left > 0 {
 		r.refuse(0, "All workers have ended, but leases of theirs are left: %d. "+
 			"A lease does not know that its program has ended: who tells etcd?", left)
 	}
-}
-
-func leases(r *round) []clientv3.LeaseStatus {
-	ctx, cancel := r.soon()
-	defer cancel()
-	list, err := r.client.Leases(ctx)
-	r.must(err)
-	return list.Leases
 }

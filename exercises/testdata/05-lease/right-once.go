@@ -48,6 +48,10 @@ func run(ctx context.Context, client *clientv3.Client) error {
 			}
 		} else if _, err := client.KeepAliveOnce(call, lease); err != nil {
 			fmt.Println(err)
+			// It may have been too slow, and the lease may live.
+			last, over := context.WithTimeout(context.Background(), time.Second)
+			client.Revoke(last, lease)
+			over()
 			lease, pause = clientv3.NoLease, 10*time.Millisecond
 		}
 		done()
