@@ -36,7 +36,7 @@ type scenario struct {
 }
 
 // Exercises are all of them, in order.
-var Exercises = []Exercise{connect, put, get, remove, lease, mirror, transfer, workers}
+var Exercises = []Exercise{connect, put, get, remove, lease, mirror, transfer, workers, cron}
 
 // Find returns the exercise of a name, or of a number, such as 06-mirror, 06 or 6.
 func Find(name string) (Exercise, error) {

@@ -95,7 +95,10 @@ func do(ctx context.Context, client *clientv3.Client, job *mvccpb.KeyValue,
 		return fmt.Errorf("grant a lease: %w", err)
 	}
 	defer client.Revoke(ctx, lease.ID) // It deletes the lock.
-	renewals, err := client.KeepAlive(ctx, lease.ID)
+	// The renewals end before: should it get lost, the lease ends by itself.
+	renewing, stop := context.WithCancel(ctx)
+	defer stop()
+	renewals, err := client.KeepAlive(renewing, lease.ID)
 	if err != nil {
 		return fmt.Errorf("keep the lease alive: %w", err)
 	}

@@ -1,0 +1,154 @@
+// Right: it watches the jobs, and does not ask for them in each tick.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/shared"
+)
+
+const dir = "/cron/jobs/"
+
+var (
+	name  = flag.String("name", "worker", "the `owner` of the locks")
+	ttl   = flag.Int64("ttl", 2, "time to live of a lock, in `seconds`")
+	every = flag.Duration("every", 2*time.Second, "`time` from tick to tick")
+	work  = flag.Duration("work", 100*time.Millisecond, "`time` of a run")
+	clock = flag.Duration("clock", 0, "this `time` the worker's clock is fast")
+)
+
+func main() { shared.Main(run) }
+
+// jobs are those that there are, as the watch has told.
+type jobs struct {
+	mutex sync.Mutex
+	kvs   map[string]*mvccpb.KeyValue
+}
+
+func run(ctx context.Context, client *clientv3.Client) error {
+	var all sync.WaitGroup
+	defer all.Wait() // Whoever holds a lock gives it back.
+	jobs := &jobs{}
+	all.Go(func() {
+		for ctx.Err() == nil {
+			if err := jobs.follow(ctx, client); err != nil {
+				fmt.Println(err)
+			}
+			// Whatever has ended the watch, it begins anew with all jobs.
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	})
+	for {
+		now := time.Now().Add(*clock).UnixNano()
+		tick := now/int64(*every) + 1
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Duration(tick*int64(*every) - now)):
+		}
+		jobs.mutex.Lock()
+		for _, job := range jobs.kvs {
+			all.Go(func() {
+				if err := do(ctx, client, job, tick); err != nil {
+					fmt.Printf("%s, tick %d: %s: %v\n", *name, tick, job.Key, err)
+				}
+			})
+		}
+		jobs.mutex.Unlock()
+	}
+}
+
+// follow keeps the jobs as they are, until the watch ends.
+func (j *jobs) follow(ctx context.Context, client *clientv3.Client) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	call, done := context.WithTimeout(ctx, 5*time.Second)
+	defer done()
+	get, err := client.Get(call, dir, clientv3.WithPrefix())
+	if err != nil {
+		return err
+	}
+	j.mutex.Lock()
+	j.kvs = map[string]*mvccpb.KeyValue{}
+	for _, kv := range get.Kvs {
+		j.kvs[string(kv.Key)] = kv
+	}
+	j.mutex.Unlock()
+	for response := range client.Watch(ctx, dir, clientv3.WithPrefix(),
+		clientv3.WithRev(get.Header.Revision+1)) {
+		if err := response.Err(); err != nil {
+			return err
+		}
+		j.mutex.Lock()
+		for _, event := range response.Events {
+			if event.Type == clientv3.EventTypeDelete {
+				delete(j.kvs, string(event.Kv.Key))
+			} else {
+				j.kvs[string(event.Kv.Key)] = event.Kv
+			}
+		}
+		j.mutex.Unlock()
+	}
+	return ctx.Err()
+}
+
+// do runs a job, unless another has its lock, or has run it in this tick.
+func do(ctx context.Context, client *clientv3.Client, job *mvccpb.KeyValue,
+	tick int64) error {
+	// Ctrl-C does not cut it short: a lock that is taken is given back.
+	ctx, cancel := context.WithTimeout(
+		context.WithoutCancel(ctx), *work+5*time.Second)
+	defer cancel()
+	lease, err := client.Grant(ctx, *ttl)
+	if err != nil {
+		return fmt.Errorf("grant a lease: %w", err)
+	}
+	defer client.Revoke(ctx, lease.ID) // It deletes the lock.
+	// The renewals end before: should it get lost, the lease ends by itself.
+	renewing, stop := context.WithCancel(ctx)
+	defer stop()
+	renewals, err := client.KeepAlive(renewing, lease.ID)
+	if err != nil {
+		return fmt.Errorf("keep the lease alive: %w", err)
+	}
+	go func() {
+		for range renewals {
+		}
+	}()
+	short := strings.TrimPrefix(string(job.Key), dir)
+	lock := "/cron/lock/" + short
+	record := fmt.Sprintf("/cron/run/%s/%d", short, tick)
+	txn, err := client.Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(lock), "=", 0),
+			clientv3.Compare(clientv3.CreateRevision(record), "=", 0)).
+		Then(clientv3.OpPut(lock, *name, clientv3.WithLease(lease.ID))).
+		Commit()
+	if err != nil || !txn.Succeeded {
+		return err
+	}
+	token := txn.Header.Revision
+	time.Sleep(*work) // This is the work.
+	// It counts if the lock is still ours, and the job what it was.
+	result := fmt.Sprintf("token %d: %s", token, job.Value)
+	txn, err = client.Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(lock), "=", token),
+			clientv3.Compare(clientv3.ModRevision(string(job.Key)), "=",
+				job.ModRevision)).
+		Then(clientv3.OpPut(record, result)).
+		Commit()
+	if err == nil && !txn.Succeeded {
+		err = fmt.Errorf("token %d is stale, or the job has changed", token)
+	}
+	return err
+}
