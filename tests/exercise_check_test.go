@@ -84,7 +84,7 @@ func TestCheckCommand(t *testing.T) {
 	d.want(d.run(2, "check", "solution", "02"), "there is no copy of it yet")
 	d.want(d.run(2, "check", "10"), "no exercise \"10\"")
 	d.want(d.run(2, "check", "start"), "usage: classroom check start NUMBER")
-	d.want(d.run(2, "check", "-colour"), "unknown flag")
+	d.want(d.run(2, "check", "-colour"), "unknown shorthand flag")
 	d.want(d.run(0, "check", "start", "02"), "Your copy is my/02-put/main.go\n")
 	d.want(d.run(0, "check", "start", "2"), "You have a copy: my/02-put/main.go\n")
 	d.want(d.read("my/02-put/main.go"), "go -C my run ./02-put -id ann")

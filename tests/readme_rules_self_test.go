@@ -41,6 +41,8 @@ func TestPageRulesCanFail(t *testing.T) {
 		{"no etcdctl", "**The same with etcdctl.**", "", "its parts are"},
 		{"no question", "**Predict, then run.**", "", "its parts are"},
 		{"nothing to break", "### Break 01: it", "#### Break 01: it", "its parts are"},
+		{"no exercise", "### Exercise 01: it", "#### Exercise 01: it", "its parts are"},
+		{"another lesson's exercise", "### Exercise 01: it", "### Exercise 02: it", "its parts are"},
 		{"another lesson's number", "### Break 01: it", "### Break 02: it", "its parts are"},
 		{"a part after the break", "## 02-put", "### What it costs\n\n## 02-put", "its parts are"},
 		{"six sentences", "Short.", "One. Two. Three. Four. Five.\nSix!", "takes 6 sentences"},
@@ -85,7 +87,8 @@ func rightPage() string {
 				"![What etcd did in this run](docs/pictures/run-", number, ".svg)\n\n",
 				"**The code that matters.**\n\n```go\nx\nx\nx\nx\nx\n```\n\n",
 				"**The same with etcdctl.**\n\n**Usual mistakes.**\n\n- a\n\n**Predict, then run.** Which?\n\n",
-				"### Break ", number, ": it\n\n[More](#break-", number, "-more)\n\n")
+				"### Break ", number, ": it\n\n[More](#break-", number, "-more)\n\n",
+				"### Exercise ", number, ": it\n\n")
 		}
 		if section == "Three members" {
 			page.WriteString("### Break 01: more\n\n[01](#01-connect)\n\n### Break 05: more\n\n[05](#05-lease)\n\n")

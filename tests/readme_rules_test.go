@@ -15,6 +15,7 @@ import (
 
 	"github.com/yuin/goldmark/ast"
 
+	"example.com/etcd-by-example/classroom/check"
 	"example.com/etcd-by-example/tests/internal/harness"
 	"example.com/etcd-by-example/tests/internal/transcript"
 )
@@ -24,21 +25,32 @@ var sections = slices.Concat(
 	[]string{"Why one would want it", "Two commands first", "How to read this page",
 		"Start an etcd", "The eight lessons"},
 	harness.Lessons,
-	[]string{"Three members", "In your own program", "Where to go from here", "Troubleshooting"},
+	[]string{"Three members", "The exercises", "In your own program", "Where to go from here", "Troubleshooting"},
 )
 
 // longest is how many lines README.md may have.
-const longest = 1100
+const longest = 1200
 
 // outside are the commands of the pages that are no transcripts.
 var outside = []string{
 	"git clone <this repository> etcd-by-example",
 	"cd etcd-by-example",
 	"go run ./classroom tour",
+	"go run ./classroom check",
+	"go run ./classroom check start 06",
+	"go run ./classroom check 06",
+	"go run ./classroom check 06 -v",
+	"go run ./classroom check -watch",
+	"go run ./classroom check hint 06",
+	"go run ./classroom check reset 06",
+	"go run ./classroom check solution 06",
+	"go run ./classroom check all -json",
 	"go test -count=1 work",
 	"go test -count=1 ./tests -long -timeout 1h",
 	"go test -count=1 ./tests -run '^$' -bench LockCycle",
 	"go test -count=1 ./tests -run Mutants -long -timeout 2h",
+	"go test -count=1 ./tests -run Exercises",
+	"go test -count=1 ./tests -run Exercises -long -timeout 2h",
 	"go test -count=1 ./tests -run 'Pages/README.md/05-lease' -update",
 }
 
@@ -110,6 +122,12 @@ func checkCommands(pages []*transcript.Page) error {
 			word, _, more := strings.Cut(span, " ")
 			if !more || !slices.Contains([]string{"go", "docker", "git", "export"}, word) {
 				continue
+			}
+			// The exercises have one command, with a number each.
+			if word, number, ok := strings.Cut(span, " check start "); ok && word == "go run ./classroom" {
+				if _, err := check.Find(number); err == nil {
+					continue
+				}
 			}
 			if !slices.ContainsFunc(commands, func(command string) bool {
 				return strings.HasPrefix(command, span)
@@ -255,7 +273,7 @@ func checkLayout(p *transcript.Page) error {
 
 // landmarks are how the parts of a lesson's section open.
 var landmarks = []string{
-	learn, idea, "Run it.", code, "The same with etcdctl.", mistakes, predict, "Break",
+	learn, idea, "Run it.", code, "The same with etcdctl.", mistakes, predict, "Break", "Exercise",
 }
 
 const (
@@ -336,6 +354,8 @@ func opening(p *transcript.Page, n ast.Node, number string) string {
 			return ""
 		case strings.HasPrefix(text, "Break "+number+": "):
 			return "Break"
+		case strings.HasPrefix(text, "Exercise "+number+": "):
+			return "Exercise"
 		}
 		return text
 	case *ast.Paragraph:

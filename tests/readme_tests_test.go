@@ -40,7 +40,7 @@ func TestTestsAreListed(t *testing.T) {
 // findTests returns the tests below a folder. It refuses a file whose name does not say
 // what it is about, and a test that is skipped in a way of which nobody hears.
 func findTests(folder string) (map[string]written, error) {
-	kind := regexp.MustCompile(`^(readme|lesson|fault|proof|board|classroom|docker)_|^main_test\.go$`)
+	kind := regexp.MustCompile(`^(readme|lesson|exercise|fault|proof|board|classroom|docker)_|^main_test\.go$`)
 	all := map[string]written{}
 	var wrong []error
 	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {

@@ -108,11 +108,6 @@ func (c *call) revision() int64 {
 	return c.Answer.(interface{ GetHeader() *pb.ResponseHeader }).GetHeader().GetRevision()
 }
 
-// request matches a request of a method, by gRPC's full name.
-func request(method string) matcher {
-	return func(_ *round, m *relay.Message) bool { return !m.Answered && m.Method == method }
-}
-
 // answer matches the answer to a call of a method.
 func answer(method string) matcher {
 	return func(_ *round, m *relay.Message) bool { return m.Answered && m.Answer != nil && m.Method == method }
