@@ -186,10 +186,11 @@ func (p *program) signal(what string, err error) {
 	}
 }
 
-// cut breaks the program's connections, and refuses new ones until heal.
+// cut breaks the program's connections, and has new ones stand still until heal. To
+// refuse them would give the port away: somebody else may take it meanwhile.
 func (p *program) cut() {
 	for _, through := range p.relays {
-		through.Refuse()
+		through.Hold()
 		through.Cut()
 	}
 }
