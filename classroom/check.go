@@ -339,7 +339,7 @@ func tell(v workbook.Verdict, result check.Result) {
 	number := v.Exercise[:2]
 	switch {
 	case v.Passed:
-		fmt.Printf("✓ %s: passed %d rounds in %.1f s\n", v.Exercise, len(result.Stories), v.Seconds)
+		fmt.Printf("✓ %s: passed %d rounds in %.1fs\n", v.Exercise, len(result.Stories), v.Seconds)
 		fmt.Printf("  The solution, to compare: go run ./classroom check solution %s\n", number)
 	case v.Reason == workbook.NotStarted:
 		fmt.Printf("%s: %s\n", v.Exercise, v.Text)
@@ -403,7 +403,8 @@ func printJSON(value any) error {
 
 // progressLine returns what shows in one line of a terminal how far a check has come.
 func progressLine(e check.Exercise) func(ended int) {
-	if info, err := os.Stderr.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	info, err := os.Stderr.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 || os.Getenv("TERM") == "dumb" {
 		return nil
 	}
 	rounds := len(e.Rounds())

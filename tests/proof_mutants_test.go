@@ -619,7 +619,7 @@ func TestMutants(t *testing.T) {
 	if !harness.Long() || !strings.Contains(flag.Lookup("test.run").Value.String(), "Mutants") || t.Failed() {
 		return
 	}
-	dir := copyOfTree(t)
+	dir := harness.CopyOfTree(t)
 	passes := map[string]func() error{}
 	for _, m := range mutants {
 		name := m.folder + " " + m.test
@@ -694,31 +694,6 @@ func (m mutant) apply(t *testing.T, dir string) {
 			t.Error(err)
 		}
 	})
-}
-
-// copyOfTree returns a folder with the files that git knows, or would add.
-func copyOfTree(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	list.Dir = harness.Root
-	output, err := list.Output()
-	if err != nil {
-		t.Fatalf("list the files of the tree: %v", err)
-	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(output), "\x00"), "\x00") {
-		content, err := os.ReadFile(filepath.Join(harness.Root, name))
-		if err == nil {
-			err = os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o700)
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), content, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
 }
 
 // checkMutantTable compares the table in docs/CONTRIBUTING.md with the list. With

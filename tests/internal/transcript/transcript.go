@@ -30,6 +30,8 @@ import (
 // A picture run-….svg shows what etcd did from the last reset to the end of the block
 // above it: it is drawn from the history of that very run.
 // <!-- docker --> above a block says that it needs a Docker engine.
+// <!-- mended 06-mirror --> says that the reader has mended that exercise by now: the
+// solution takes the place of the copy.
 //
 // A Go program, from its package clause on, is saved as main.go in the folder
 // that its terminal is in, the same as if it were typed there.
@@ -65,8 +67,9 @@ type Block struct {
 	heading    string // the heading above it
 	terminal   string
 	docker     bool
-	program    bool // it is a program to save, and no transcript
-	start, end int  // its place in the source, in bytes
+	mended     string // the exercise that the reader has mended before it
+	program    bool   // it is a program to save, and no transcript
+	start, end int    // its place in the source, in bytes
 	Steps      []*step
 	Picture    string // of what etcd did until its end; empty for none
 }
@@ -111,6 +114,7 @@ var (
 	countdown = regexp.MustCompile(`^[0-9]+( [0-9]+)*$`) // such as <2 1 0>
 	label     = regexp.MustCompile(`^Terminal [1-9]$`)
 	comment   = regexp.MustCompile(`(?s)^\s*<!--(.*?)-->\s*$`)
+	marker    = regexp.MustCompile(`^\s*<!-- (?:docker|mended ([0-9]{2}-[a-z]+)) -->\s*$`)
 	ofRun     = regexp.MustCompile(`(^|/)run-[0-9]+\.svg$`)
 	silent    = regexp.MustCompile(`[^\pL\pM\p{Nd}\p{Pc} -]`) // what an anchor leaves out
 	starter   = regexp.MustCompile(`^go run (\./classroom( -\S+( \S+)?)*$|go\.etcd\.io/etcd/server/v3($| ))`)
@@ -186,7 +190,9 @@ func (p *Page) add(n *ast.FencedCodeBlock, section, heading string) error {
 		start: first.Start, end: last.Stop}
 	above := n.PreviousSibling()
 	if html, ok := above.(*ast.HTMLBlock); ok && comment.Match(HTML(html, p.Source)) {
-		b.docker = true // The only comment that checkComment lets pass.
+		// checkComment lets no other pass.
+		mended := marker.FindSubmatch(HTML(html, p.Source))
+		b.mended, b.docker = string(mended[1]), len(mended[1]) == 0
 		above = above.PreviousSibling()
 	}
 	if paragraph, ok := above.(*ast.Paragraph); ok {
@@ -297,6 +303,18 @@ func (s Session) Name() string {
 // when the session begins.
 func (s Session) needsEtcd() bool { return !s[0].docker && !s[0].startsEtcd() }
 
+// checks reports whether exercises are checked in the session.
+func (s Session) checks() bool {
+	for _, b := range s {
+		for _, step := range b.Steps {
+			if strings.HasPrefix(step.Command, "go run ./classroom check") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (b *Block) startsEtcd() bool { return starter.MatchString(b.Steps[0].Command) }
 
 // connectSteps finds out which commands still run at the end of their step.
@@ -380,8 +398,8 @@ func (p *Page) checkComment(n *ast.HTMLBlock) error {
 		return nil
 	}
 	line := p.lineAt(n.Lines().At(0).Start)
-	if marker := strings.TrimSpace(string(found[1])); marker != "docker" {
-		return fmt.Errorf("line %d: unknown marker %q", line, marker)
+	if !marker.Match(HTML(n, p.Source)) {
+		return fmt.Errorf("line %d: unknown marker %q", line, strings.TrimSpace(string(found[1])))
 	}
 	next, ok := n.NextSibling().(*ast.FencedCodeBlock)
 	if !ok || string(next.Language(p.Source)) != "console" {
