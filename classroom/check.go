@@ -66,23 +66,29 @@ func checkCommand() *cobra.Command {
 	flags.BoolVar(&watch, "watch", false, "check again whenever a file in my is saved, until Ctrl-C")
 	flags.BoolVar(&asJSON, "json", false, "print the verdict as JSON")
 
-	solution := &cobra.Command{
-		Use:   "solution NUMBER",
-		Short: "Write the solution beside your program, after it has passed",
-		Args:  exactly(1, "check solution NUMBER [-give-up]"),
-		RunE: onBook(func(_ context.Context, book *workbook.Book, args []string) error {
-			return onExercise(args[0], func(e check.Exercise) error {
-				file, err := book.Solution(e, givesUp)
-				if errors.Is(err, workbook.ErrNotPassed) {
-					err = fmt.Errorf("%w: try a hint, or add -give-up", err)
-				}
-				if err == nil {
-					fmt.Println("The solution is in", file)
-				}
-				return err
-			})
-		}),
+	// one returns the command that does something with one exercise.
+	one := func(name, short string, do func(*workbook.Book, check.Exercise) error) *cobra.Command {
+		return &cobra.Command{
+			Use:   name + " NUMBER",
+			Short: short,
+			Args:  exactly(1, "check "+name+" NUMBER"),
+			RunE: onBook(func(_ context.Context, book *workbook.Book, args []string) error {
+				return onExercise(args[0], func(e check.Exercise) error { return do(book, e) })
+			}),
+		}
 	}
+	solution := one("solution", "Write the solution beside your program, after it has passed",
+		func(book *workbook.Book, e check.Exercise) error {
+			file, err := book.Solution(e, givesUp)
+			if errors.Is(err, workbook.ErrNotPassed) {
+				err = fmt.Errorf("%w: try a hint, or add -give-up", err)
+			}
+			if err == nil {
+				fmt.Println("The solution is in", file)
+			}
+			return err
+		})
+	solution.Args = exactly(1, "check solution NUMBER [-give-up]")
 	solution.Flags().BoolVar(&givesUp, "give-up", false, "before it has passed, too")
 	all := &cobra.Command{
 		Use:   "all",
@@ -94,54 +100,34 @@ func checkCommand() *cobra.Command {
 	}
 	all.Flags().BoolVar(&asJSON, "json", false, "print the verdicts as JSON")
 	command.AddCommand(
-		&cobra.Command{
-			Use:   "start NUMBER",
-			Short: "Make a copy of an exercise to work on",
-			Args:  exactly(1, "check start NUMBER"),
-			RunE: onBook(func(_ context.Context, book *workbook.Book, args []string) error {
-				return onExercise(args[0], func(e check.Exercise) error {
-					made, err := book.Start(e)
-					if err != nil {
-						return err
-					}
-					if made {
-						fmt.Println("Your copy is", workbook.File(e.Name))
-					} else {
-						fmt.Println("You have a copy:", workbook.File(e.Name))
-					}
-					fmt.Printf("Read its first lines, mend it, and check it: go run ./classroom check %s\n", e.Name[:2])
-					return nil
-				})
+		one("start", "Make a copy of an exercise to work on", func(book *workbook.Book, e check.Exercise) error {
+			made, err := book.Start(e)
+			if err != nil {
+				return err
+			}
+			if made {
+				fmt.Println("Your copy is", workbook.File(e.Name))
+			} else {
+				fmt.Println("You have a copy:", workbook.File(e.Name))
+			}
+			fmt.Printf("Read its first lines, mend it, and check it: go run ./classroom check %s\n", e.Name[:2])
+			return nil
+		}),
+		one("hint", "Show the next of three hints", func(book *workbook.Book, e check.Exercise) error {
+			text, number, of, err := book.Hint(e)
+			if err == nil {
+				fmt.Printf("Hint %d of %d:\n\n%s\n", number, of, text)
+			}
+			return err
+		}),
+		one("reset", "Make a fresh copy; the old one is kept beside it",
+			func(book *workbook.Book, e check.Exercise) error {
+				kept, err := book.Reset(e)
+				if err == nil {
+					fmt.Printf("%s is fresh; the old one is %s\n", workbook.File(e.Name), kept)
+				}
+				return err
 			}),
-		},
-		&cobra.Command{
-			Use:   "hint NUMBER",
-			Short: "Show the next of three hints",
-			Args:  exactly(1, "check hint NUMBER"),
-			RunE: onBook(func(_ context.Context, book *workbook.Book, args []string) error {
-				return onExercise(args[0], func(e check.Exercise) error {
-					text, number, of, err := book.Hint(e)
-					if err == nil {
-						fmt.Printf("Hint %d of %d:\n\n%s\n", number, of, text)
-					}
-					return err
-				})
-			}),
-		},
-		&cobra.Command{
-			Use:   "reset NUMBER",
-			Short: "Make a fresh copy; the old one is kept beside it",
-			Args:  exactly(1, "check reset NUMBER"),
-			RunE: onBook(func(_ context.Context, book *workbook.Book, args []string) error {
-				return onExercise(args[0], func(e check.Exercise) error {
-					kept, err := book.Reset(e)
-					if err == nil {
-						fmt.Printf("%s is fresh; the old one is %s\n", workbook.File(e.Name), kept)
-					}
-					return err
-				})
-			}),
-		},
 		solution, all)
 	for _, c := range append(command.Commands(), command) {
 		arguments := c.Args
@@ -190,15 +176,15 @@ func listExercises(book *workbook.Book, asJSON bool) error {
 	if asJSON {
 		return printJSON(states)
 	}
-	passed, next := 0, ""
-	for _, s := range states {
+	passed, next := 0, -1
+	for i, s := range states {
 		mark := "·"
 		switch {
 		case s.Passed:
 			mark = "✓"
 			passed++
-		case next == "":
-			mark, next = "→", s.Name
+		case next < 0:
+			mark, next = "→", i
 		}
 		line := mark + " " + s.Name
 		if s.Last != nil && !s.Last.Passed {
@@ -207,14 +193,12 @@ func listExercises(book *workbook.Book, asJSON bool) error {
 		fmt.Println(line)
 	}
 	fmt.Printf("%d of %d passed\n", passed, len(states))
-	if next != "" {
-		for _, s := range states {
-			if s.Name == next && s.Started {
-				fmt.Printf("next: go run ./classroom check %s\n", next[:2])
-			} else if s.Name == next {
-				fmt.Printf("next: go run ./classroom check start %s\n", next[:2])
-			}
+	if next >= 0 {
+		do := "check "
+		if !states[next].Started {
+			do += "start "
 		}
+		fmt.Printf("next: go run ./classroom %s%s\n", do, states[next].Name[:2])
 	}
 	return nil
 }

@@ -32,16 +32,14 @@ var connect = Exercise{"01-connect", []scenario{
 		p, values := configure(r)
 		p.relays[0].Refuse()
 		r.tell("The endpoint refused connections.")
-		p.start()
-		p.end(configLimit)
+		p.run(configLimit)
 		judgeConfig(p, values, p.endpoints())
 	}},
 	{name: "silent port", play: func(r *round) {
 		p, values := configure(r)
 		p.relays[0].Hold()
 		r.tell("The endpoint accepted connections, and was silent.")
-		p.start()
-		p.end(configLimit)
+		p.run(configLimit)
 		judgeConfig(p, values, p.endpoints())
 	}},
 	{name: "lost call", play: func(r *round) {
@@ -50,8 +48,7 @@ var connect = Exercise{"01-connect", []scenario{
 			r.tell("Its call that reads %s got no answer.", configKey(19))
 			c.drop()
 		})
-		p.start()
-		p.end(configLimit)
+		p.run(configLimit)
 		judgeConfig(p, values, p.endpoints())
 	}},
 	{name: "lost call and all that follow", play: func(r *round) {
@@ -61,8 +58,7 @@ var connect = Exercise{"01-connect", []scenario{
 			p.relays[0].Hold()
 			c.drop()
 		})
-		p.start()
-		p.end(configLimit)
+		p.run(configLimit)
 		judgeConfig(p, values, p.endpoints())
 	}},
 	{name: "Ctrl-C", play: func(r *round) {
@@ -115,8 +111,7 @@ func configProgram(r *round) *program {
 // right: then another run is returned.
 func patiently(p *program) *program {
 	for try := 1; ; try++ {
-		p.start()
-		p.end(configLimit)
+		p.run(configLimit)
 		if p.status != 1 || p.took < time.Second || try == 3 {
 			return p
 		}

@@ -1,13 +1,11 @@
 package check
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/history"
@@ -29,11 +27,7 @@ var cron = Exercise{"09-cron", []scenario{
 		ann.interrupt()
 		ann.succeed(c.work+2*time.Second+slowness, "Who is asked to stop has not failed.")
 		c.judge()
-		ctx, cancel := r.soon()
-		defer cancel()
-		left, err := r.client.Leases(ctx)
-		r.must(err)
-		if n := len(left.Leases); n > 0 {
+		if n := len(r.leases()); n > 0 {
 			r.refuse(0, "It has ended, and there are still %d of its leases. "+
 				"Who waits for a lock that nobody gives back?", n)
 		}
@@ -111,10 +105,7 @@ var cron = Exercise{"09-cron", []scenario{
 		ann.cut()
 		changed := r.put(cronJobs+"backup", "run monthly")
 		newest := r.put("/weather", "rain")
-		ctx, cancel := r.soon()
-		defer cancel()
-		_, err := r.client.Compact(ctx, newest)
-		r.must(err)
+		r.compact(newest)
 		r.tell("While ann was cut off, backup was changed at revision %d, and etcd compacted at revision %d.", changed, newest)
 		ann.heal()
 		c.more(2, "backup")
@@ -239,12 +230,7 @@ func (c *crew) upToTheRun(p *program) *call {
 // takeLock ends the lease of a lock, and returns the revision.
 func (c *crew) takeLock(job string) int64 {
 	if lock := c.at(c.sync()).Get(cronLocks + job); lock != nil {
-		ctx, cancel := c.soon()
-		defer cancel()
-		_, err := c.client.Revoke(ctx, clientv3.LeaseID(lock.Lease))
-		if !errors.Is(err, rpctypes.ErrLeaseNotFound) { // It may have expired by itself.
-			c.must(err)
-		}
+		c.revoke(clientv3.LeaseID(lock.Lease))
 	}
 	return c.sync()
 }

@@ -40,8 +40,7 @@ var remove = Exercise{"04-delete", []scenario{
 		r.put(cirros()...)
 		r.tell("The program was run with -image \"\".")
 		p := r.program("-image", "")
-		p.start()
-		p.end(deleteLimit)
+		p.run(deleteLimit)
 		if deleted := r.changes(images); len(deleted) > 0 {
 			r.refuse(deleted[0].Revision, "At revision %d it deleted %s. Which keys begin with what it deletes?",
 				deleted[0].Revision, deleted[0].Key)
@@ -77,8 +76,7 @@ func deleteCirros(r *round, strikes ...func(*program)) {
 	for _, set := range strikes {
 		set(p)
 	}
-	p.start()
-	p.end(deleteLimit)
+	p.run(deleteLimit)
 	changes := r.changes(images)
 	for _, c := range changes {
 		first := changes[0].Revision

@@ -32,10 +32,7 @@ var get = Exercise{"03-get", []scenario{
 	{name: "compaction", play: func(r *round) {
 		list(r, func(read, unread []string) {
 			at := rename(r, read, unread)
-			ctx, cancel := r.soon()
-			defer cancel()
-			_, err := r.client.Compact(ctx, at)
-			r.must(err)
+			r.compact(at)
 			r.tell("Then the history before revision %d was compacted.", at)
 		})
 	}},
@@ -102,8 +99,7 @@ func list(r *round, meanwhile func(read, unread []string)) {
 			c.pass()
 		})
 	}
-	p.start()
-	p.end(listLimit)
+	p.run(listLimit)
 	if most := reading.largest(); most > pageLimit {
 		r.refuse(0, "An answer of etcd held %d keys. While it gathers them, all others wait: "+
 			"how many does the program ask for at once?", most)

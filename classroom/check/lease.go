@@ -1,14 +1,12 @@
 package check
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/history"
@@ -165,14 +163,8 @@ func served(r *round, p *program) {
 // time.
 func revokeServed(r *round, p *program) {
 	settle(p)
-	ctx, cancel := r.soon()
-	defer cancel()
 	if kv := serving(r); kv != nil {
-		// On a busy machine it may have ended by itself just now.
-		_, err := r.client.Revoke(ctx, clientv3.LeaseID(kv.Lease))
-		if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			r.must(err)
-		}
+		r.revoke(clientv3.LeaseID(kv.Lease))
 	}
 	r.tell("Its lease ended at revision %d, and the key went along.", r.sync())
 }

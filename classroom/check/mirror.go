@@ -88,7 +88,7 @@ var mirror = Exercise{"06-mirror", []scenario{
 			}
 			m.cut()
 			first, second := r.commit(changes[0]), r.commit(changes[1])
-			compact(r, second)
+			r.compact(second)
 			m.hidden[first], m.hidden[second] = true, true
 			// Otherwise the present would be just what it was at the compaction.
 			present := r.put(jobsToShow+last, "run weekly")
@@ -151,16 +151,6 @@ func laterOf(one, other matcher) matcher {
 		}
 		return false
 	}
-}
-
-// compact compacts the history, which the judge knows by then. It returns when what was
-// compacted is gone: until then a watch might still tell of it.
-func compact(r *round, revision int64) {
-	r.sync()
-	ctx, cancel := r.soon()
-	defer cancel()
-	_, err := r.client.Compact(ctx, revision, clientv3.WithCompactPhysical())
-	r.must(err)
 }
 
 // shown is a line of a mirror.

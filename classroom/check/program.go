@@ -92,6 +92,12 @@ func (p *program) startAt(endpoints string) {
 	}()
 }
 
+// run starts the program and waits for its end, which has to come within limit.
+func (p *program) run(limit time.Duration) {
+	p.start()
+	p.end(limit)
+}
+
 // end waits for the end of the program, which has to come within limit.
 func (p *program) end(limit time.Duration) {
 	if !p.round.wait(limit, p.hasEnded) {

@@ -19,53 +19,28 @@ var put = Exercise{"02-put", []scenario{
 		r.tell("There was no key %s.", visits)
 		visit(r)
 	}},
-	{name: "lost call", play: func(r *round) {
-		r.put(visits, "41")
-		visit(r, func(p *program) {
-			p.strike("a write of "+visits, writes(visits), func(c *call) {
-				r.tell("Its write got lost on the way to etcd.")
-				c.lose()
-			})
-		})
-	}},
-	{name: "lost answer", play: func(r *round) {
-		r.put(visits, "41")
-		visit(r, func(p *program) {
-			p.strike("a write of "+visits, wrote(visits), func(c *call) {
-				r.syncTo(c.revision())
-				r.tell("etcd did its write at revision %d, but the answer got lost.", c.revision())
-				c.lose()
-			})
-		})
-	}},
-	{name: "another writer", play: func(r *round) {
-		r.put(visits, "41")
-		visit(r, func(p *program) {
-			p.strike("a write of "+visits, writes(visits), func(c *call) {
-				r.tell("While its write was on the way, ben counted at revision %d.", countBen(r))
-				c.pass()
-			})
-		})
-	}},
-	{name: "lost answer and another writer", play: func(r *round) {
-		r.put(visits, "41")
-		visit(r, func(p *program) {
-			p.strike("a write of "+visits, wrote(visits), func(c *call) {
-				r.tell("etcd did its write at revision %d. Then ben counted at revision %d, and the answer "+
-					"to the write got lost.", c.revision(), countBen(r))
-				c.lose()
-			})
-		})
-	}},
-	{name: "lost call and another writer", play: func(r *round) {
-		r.put(visits, "41")
-		visit(r, func(p *program) {
-			p.strike("a write of "+visits, writes(visits), func(c *call) {
-				r.tell("Its write got lost on the way to etcd, and ben counted at revision %d.", countBen(r))
-				c.lose()
-			})
-		})
-	}},
+	{name: "lost call", play: struckVisit(writes(visits), func(r *round, c *call) {
+		r.tell("Its write got lost on the way to etcd.")
+		c.lose()
+	})},
+	{name: "lost answer", play: struckVisit(wrote(visits), func(r *round, c *call) {
+		r.syncTo(c.revision())
+		r.tell("etcd did its write at revision %d, but the answer got lost.", c.revision())
+		c.lose()
+	})},
+	{name: "another writer", play: struckVisit(writes(visits), func(r *round, c *call) {
+		r.tell("While its write was on the way, ben counted at revision %d.", countBen(r))
+		c.pass()
+	})},
+	{name: "lost answer and another writer", play: struckVisit(wrote(visits), func(r *round, c *call) {
+		r.tell("etcd did its write at revision %d. Then ben counted at revision %d, and the answer "+
+			"to the write got lost.", c.revision(), countBen(r))
+		c.lose()
+	})},
+	{name: "lost call and another writer", play: struckVisit(writes(visits), func(r *round, c *call) {
+		r.tell("Its write got lost on the way to etcd, and ben counted at revision %d.", countBen(r))
+		c.lose()
+	})},
 	{name: "same id", play: func(r *round) {
 		r.put(visits, "41")
 		visit(r)
@@ -90,14 +65,22 @@ func countBen(r *round) int64 {
 		visits+"/by/ben", fmt.Sprintf("visits %d, was %d", count+1, count))
 }
 
-// visit runs the program, with strikes, and judges all that was done for ann.
-func visit(r *round, strikes ...func(*program)) {
-	p := r.program("-id", "ann")
-	for _, set := range strikes {
-		set(p)
+// struckVisit is a round in which ann's visit is struck at one call.
+func struckVisit(matches matcher, act func(*round, *call)) func(*round) {
+	return func(r *round) {
+		r.put(visits, "41")
+		p := r.program("-id", "ann")
+		p.strike("a write of "+visits, matches, func(c *call) { act(r, c) })
+		runVisit(p)
 	}
-	p.start()
-	p.end(visitLimit)
+}
+
+// visit runs the program for ann, and judges all that was done for her.
+func visit(r *round) { runVisit(r.program("-id", "ann")) }
+
+func runVisit(p *program) {
+	r := p.round
+	p.run(visitLimit)
 	counted := r.changes(visits)
 	var revisions []int64
 	for _, c := range counted {

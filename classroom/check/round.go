@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
@@ -246,6 +247,25 @@ func (r *round) leases() []clientv3.LeaseStatus {
 	list, err := r.client.Leases(ctx)
 	r.must(err)
 	return list.Leases
+}
+
+// revoke ends a lease. On a busy machine it may have ended by itself just now.
+func (r *round) revoke(id clientv3.LeaseID) {
+	ctx, cancel := r.soon()
+	defer cancel()
+	if _, err := r.client.Revoke(ctx, id); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		r.must(err)
+	}
+}
+
+// compact compacts the history, which the judge knows by then. It returns when what was
+// compacted is gone: until then a watch might still tell of it.
+func (r *round) compact(revision int64) {
+	r.sync()
+	ctx, cancel := r.soon()
+	defer cancel()
+	_, err := r.client.Compact(ctx, revision, clientv3.WithCompactPhysical())
+	r.must(err)
 }
 
 // wait returns when the condition holds, and reports whether it did within limit. It

@@ -15,77 +15,65 @@ var transfer = Exercise{"07-transfer", []scenario{
 	{name: "start", play: func(r *round) {
 		// Who has written the answer down has taken it from the exercise's text.
 		r.put(account("alice"), strconv.Itoa(200+rand.IntN(700)), account("bob"), strconv.Itoa(20+rand.IntN(70)))
-		moveTen(r, nil)
+		moveTen(r)
 	}},
 	{name: "payer", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20")
-		moveTen(r, func(p *program) {
-			p.strike("a write of the accounts", writes(accounts), func(c *call) {
-				r.tell("While its write was on the way, alice paid 50 to carol at revision %d.",
-					r.put(account("alice"), "50", account("carol"), "50"))
-				c.pass()
-			})
+		moveTenStruck(r, writes(accounts), func(c *call) {
+			r.tell("While its write was on the way, alice paid 50 to carol at revision %d.",
+				r.put(account("alice"), "50", account("carol"), "50"))
+			c.pass()
 		})
 	}},
 	{name: "payee", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20", account("carol"), "50")
-		moveTen(r, func(p *program) {
-			p.strike("a write of the accounts", writes(accounts), func(c *call) {
-				r.tell("While its write was on the way, carol paid 30 to bob at revision %d.",
-					r.put(account("bob"), "50", account("carol"), "20"))
-				c.pass()
-			})
+		moveTenStruck(r, writes(accounts), func(c *call) {
+			r.tell("While its write was on the way, carol paid 30 to bob at revision %d.",
+				r.put(account("bob"), "50", account("carol"), "20"))
+			c.pass()
 		})
 	}},
 	{name: "lost call", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20")
-		moveTen(r, func(p *program) {
-			p.strike("a write of the accounts", writes(accounts), func(c *call) {
-				r.tell("Its write got lost on the way to etcd.")
-				c.lose()
-			})
+		moveTenStruck(r, writes(accounts), func(c *call) {
+			r.tell("Its write got lost on the way to etcd.")
+			c.lose()
 		})
 	}},
 	{name: "lost answer", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20")
-		moveTen(r, func(p *program) {
-			p.strike("a write of the accounts", wrote(accounts), func(c *call) {
-				r.tell("etcd did its write at revision %d, but the answer got lost.", c.revision())
-				c.lose()
-			})
+		moveTenStruck(r, wrote(accounts), func(c *call) {
+			r.tell("etcd did its write at revision %d, but the answer got lost.", c.revision())
+			c.lose()
 		})
 	}},
 	{name: "lost answer and restored", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20", account("carol"), "50")
-		moveTen(r, func(p *program) {
-			p.strike("a write of the accounts", wrote(accounts), func(c *call) {
-				made := c.revision()
-				r.tell("etcd did its write at revision %d. carol paid 10 to alice at revision %d, so that alice had "+
-					"as much as before, and the answer got lost.", made,
-					r.put(account("alice"), "100", account("carol"), "40"))
-				c.lose()
-			})
+		moveTenStruck(r, wrote(accounts), func(c *call) {
+			made := c.revision()
+			r.tell("etcd did its write at revision %d. carol paid 10 to alice at revision %d, so that alice had "+
+				"as much as before, and the answer got lost.", made,
+				r.put(account("alice"), "100", account("carol"), "40"))
+			c.lose()
 		})
 	}},
 	{name: "made before", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20")
-		moveTen(r, nil)
+		moveTen(r)
 		r.tell("t1 was made at revision %d, and the program was run again with the same id.", r.sync())
-		moveTen(r, nil)
+		moveTen(r)
 	}},
 	{name: "poor", play: func(r *round) {
 		r.put(account("alice"), "5", account("bob"), "20")
 		r.tell("alice had 5.")
-		moveTen(r, nil)
+		moveTen(r)
 	}},
 	{name: "poor by a race", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20")
-		moveTen(r, func(p *program) {
-			p.strike("a write of the accounts", writes(accounts), func(c *call) {
-				r.tell("While its write was on the way, alice paid 95 to carol at revision %d.",
-					r.put(account("alice"), "5", account("carol"), "95"))
-				c.pass()
-			})
+		moveTenStruck(r, writes(accounts), func(c *call) {
+			r.tell("While its write was on the way, alice paid 95 to carol at revision %d.",
+				r.put(account("alice"), "5", account("carol"), "95"))
+			c.pass()
 		})
 	}},
 	{name: "twelve", members: 3, play: func(r *round) {
@@ -121,15 +109,19 @@ func transferArgs(id string) []string {
 	return []string{"-id", id, "-from", "alice", "-to", "bob", "-amount", "10"}
 }
 
-// moveTen runs t1, with strikes, and judges all that was done of it.
-func moveTen(r *round, set func(*program)) {
+// moveTen runs t1, and judges all that was done of it.
+func moveTen(r *round) { runTransfer(r.program(transferArgs("t1")...)) }
+
+// moveTenStruck strikes t1 at one call.
+func moveTenStruck(r *round, matches matcher, act func(*call)) {
 	p := r.program(transferArgs("t1")...)
-	if set != nil {
-		set(p)
-	}
-	p.start()
-	p.end(transferLimit)
-	judgeTransfers(r, []*program{p})
+	p.strike("a write of the accounts", matches, act)
+	runTransfer(p)
+}
+
+func runTransfer(p *program) {
+	p.run(transferLimit)
+	judgeTransfers(p.round, []*program{p})
 }
 
 // judgeTransfers judges the transfers of 10 from alice to bob that the programs, which
