@@ -39,9 +39,12 @@ func TestExercises(t *testing.T) {
 	var mu sync.Mutex
 	broken := map[string]bool{} // the rules that some program has broken
 	found := map[string]bool{}  // the rounds that have refused some program
+	left := map[string]int{}    // how many programs of each exercise did not run
 	t.Run("all", func(t *testing.T) {
 		for _, e := range check.Exercises {
-			for _, c := range candidates(t, e) {
+			list := candidates(t, e)
+			left[e.Name] = len(list)
+			for _, c := range list {
 				t.Run(e.Name+"/"+c.name, func(t *testing.T) {
 					harness.ParallelIn(t, exerciseSlots)
 					binary := buildCandidate(t, e.Name, c.source)
@@ -55,6 +58,9 @@ func TestExercises(t *testing.T) {
 						broken[result.Rule], found[e.Name+" "+result.Round] = true, true
 						mu.Unlock()
 					}
+					mu.Lock()
+					defer mu.Unlock()
+					left[e.Name]--
 				})
 			}
 		}
@@ -62,12 +68,21 @@ func TestExercises(t *testing.T) {
 	if !harness.Long() || t.Failed() {
 		return
 	}
+	all := true
 	for _, e := range check.Exercises {
+		// A part of the programs shows nothing of what no program breaks.
+		if left[e.Name] > 0 {
+			all = false
+			continue
+		}
 		for _, round := range e.Rounds() {
 			if !found[e.Name+" "+round] {
 				t.Errorf("%s: no wrong fix is found by the round %q", e.Name, round)
 			}
 		}
+	}
+	if !all {
+		return
 	}
 	for _, rule := range rulesOfJudges(t) {
 		if !broken[rule] {
