@@ -21,12 +21,12 @@ func TestImports(t *testing.T) {
 		"classroom/history": {},
 		"classroom/drawing": {"classroom/history"},
 		"classroom/judge":   {"classroom/history"},
-		"classroom/cluster": {"classroom/internal/process"},
+		"classroom/cluster": {"classroom/internal/ports", "classroom/internal/process"},
 		"classroom/course":  {"classroom/internal/process"},
-		"classroom/relay":   {},
+		"classroom/relay":   {"classroom/internal/ports"},
 		"shared":            {},
 
-		"tests/internal/harness": {"classroom/cluster", "classroom/internal/process"},
+		"tests/internal/harness": {"classroom/cluster", "classroom/internal/ports", "classroom/internal/process"},
 	} {
 		list := exec.Command("go", "list", "-deps", "./"+name)
 		list.Dir = harness.Root

@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +17,8 @@ import (
 	"sync"
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
+
+	"example.com/etcd-by-example/classroom/internal/ports"
 )
 
 // memberVariable marks a process that was started as a member. The name etcd
@@ -79,9 +79,10 @@ type Cluster struct {
 	Dir string
 
 	temporary bool
-	owner     *os.File      // says that a temporary folder is in use
-	peers     *peers        // nil for one member
-	acting    chan struct{} // has room for the one that acts on the members
+	owner     *os.File        // says that a temporary folder is in use
+	ports     *ports.Reserved // nil when they were given
+	peers     *peers          // nil for one member
+	acting    chan struct{}   // has room for the one that acts on the members
 
 	mu      sync.Mutex
 	emptied chan struct{} // closed by the next Reset
@@ -138,7 +139,7 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 		}
 	}()
 
-	ports, err := choosePorts(config.Port, 2*count)
+	numbers, err := c.choosePorts(config.Port, 2*count)
 	if err != nil {
 		return nil, err
 	}
@@ -149,13 +150,13 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	for i := range count {
 		m := &Member{
 			Name:     memberName(i),
-			Endpoint: "127.0.0.1:" + strconv.Itoa(ports[2*i]),
+			Endpoint: "127.0.0.1:" + strconv.Itoa(numbers[2*i]),
 			Data:     filepath.Join(c.Dir, memberName(i)),
 			program:  config.Program,
 			ended:    config.Ended,
 			peers:    c.peers,
 		}
-		listening := "127.0.0.1:" + strconv.Itoa(ports[2*i+1])
+		listening := "127.0.0.1:" + strconv.Itoa(numbers[2*i+1])
 		m.PeerURL = "http://" + listening
 		if c.peers != nil {
 			m.host = peerHost(i)
@@ -174,7 +175,7 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 			"--data-dir=" + m.Data,
 			"--listen-client-urls=http://" + m.Endpoint,
 			"--advertise-client-urls=http://" + m.Endpoint,
-			"--listen-peer-urls=http://127.0.0.1:" + strconv.Itoa(ports[2*i+1]),
+			"--listen-peer-urls=http://127.0.0.1:" + strconv.Itoa(numbers[2*i+1]),
 			"--initial-advertise-peer-urls=" + m.PeerURL,
 			"--initial-cluster=" + strings.Join(initial, ","),
 			"--initial-cluster-token=etcd-by-example",
@@ -324,7 +325,7 @@ func (c *Cluster) majority() bool {
 func (c *Cluster) Close() error {
 	c.acting <- struct{}{}
 	defer func() { <-c.acting }()
-	failures := make([]error, len(c.Members), len(c.Members)+2)
+	failures := make([]error, len(c.Members))
 	var members sync.WaitGroup
 	for i, m := range c.Members {
 		members.Go(func() {
@@ -338,6 +339,9 @@ func (c *Cluster) Close() error {
 	members.Wait()
 	if c.peers != nil {
 		failures = append(failures, c.peers.close())
+	}
+	if c.ports != nil {
+		failures = append(failures, c.ports.Release())
 	}
 	if c.temporary {
 		failures = append(failures, os.RemoveAll(c.Dir), c.owner.Close())
@@ -371,44 +375,21 @@ func fits(dir string, count int) error {
 // errPort is wrapped by the errors of members that found their port taken.
 var errPort = errors.New("a port is taken")
 
-// The free ports that choosePorts tries. They lie below those that Linux,
-// macOS and Windows take for outgoing connections, so that the port of a
-// member that is down for a while is still its own when it comes back.
-const (
-	firstFreePort = 20000
-	lastFreePort  = 32000
-)
-
-// choosePorts returns count ports from first on, or free ones when first is 0.
-func choosePorts(first, count int) ([]int, error) {
-	if first != 0 {
-		ports := make([]int, count)
-		for i := range ports {
-			ports[i] = first + i
-			if err := free(ports[i]); err != nil {
-				return nil, fmt.Errorf("%w: %w", errPort, err)
-			}
+// choosePorts returns count ports from first on, or free ones when first is 0, which
+// are reserved as long as the cluster runs, for the members that are down as well.
+func (c *Cluster) choosePorts(first, count int) (_ []int, err error) {
+	if first == 0 {
+		if c.ports, err = ports.Reserve(count); err != nil {
+			return nil, fmt.Errorf("%w: %w", errPort, err)
 		}
-		return ports, nil
+		return c.ports.Numbers, nil
 	}
-	var ports []int
-	for _, offset := range rand.Perm(lastFreePort - firstFreePort) {
-		if free(firstFreePort+offset) == nil {
-			ports = append(ports, firstFreePort+offset)
-		}
-		if len(ports) == count {
-			return ports, nil
+	chosen := make([]int, count)
+	for i := range chosen {
+		chosen[i] = first + i
+		if err := ports.Free(chosen[i]); err != nil {
+			return nil, fmt.Errorf("%w: %w", errPort, err)
 		}
 	}
-	return nil, fmt.Errorf("%w: none is free from %d to %d",
-		errPort, firstFreePort, lastFreePort)
-}
-
-// free returns nil when nothing listens on port of 127.0.0.1.
-func free(port int) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-	if err != nil {
-		return err
-	}
-	return listener.Close()
+	return chosen, nil
 }

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
@@ -25,6 +24,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"example.com/etcd-by-example/classroom/internal/ports"
 )
 
 // Relay is a relay before one member. Its methods may be called from several
@@ -42,6 +43,7 @@ type Relay struct {
 	member  *grpc.ClientConn
 	server  *grpc.Server
 	hook    atomic.Pointer[Hook]
+	port    *ports.Reserved // nil when it was given
 	running sync.WaitGroup
 
 	mu       sync.Mutex
@@ -60,20 +62,24 @@ type Relay struct {
 // yet: see Ready. The relay listens at the port of 127.0.0.1, or at a free one when
 // port is 0. The error says that the port is taken.
 func Start(member string, port int) (*Relay, error) {
-	listener, err := listen(port)
+	r := &Relay{
+		opened: make(chan struct{}),
+		conns:  map[*Conn]bool{},
+		calls:  map[string]int{},
+	}
+	var err error
+	if port == 0 {
+		// It stays the relay's own while connections are refused.
+		if r.port, err = ports.Reserve(1); err == nil {
+			port = r.port.Numbers[0]
+		}
+	} else {
+		err = ports.Free(port)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for programs: %w", err)
 	}
-	// Programs are not let in before the member is there.
-	if err := listener.Close(); err != nil {
-		return nil, fmt.Errorf("listen for programs: %w", err)
-	}
-	r := &Relay{
-		Address: listener.Addr().String(),
-		opened:  make(chan struct{}),
-		conns:   map[*Conn]bool{},
-		calls:   map[string]int{},
-	}
+	r.Address = "127.0.0.1:" + strconv.Itoa(port)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	// A member that comes back is wanted at once. One that takes the connection and
 	// stays silent is tried again each second.
@@ -86,6 +92,7 @@ func Start(member string, port int) (*Relay, error) {
 	)
 	if err != nil {
 		r.cancel()
+		r.release()
 		return nil, fmt.Errorf("make a client of the member: %w", err)
 	}
 	r.server = grpc.NewServer(
@@ -100,21 +107,6 @@ func Start(member string, port int) (*Relay, error) {
 	return r, nil
 }
 
-// listen listens at a port of 127.0.0.1, or at a free one. That lies below those that
-// systems take for outgoing connections, so that it is not taken while the relay
-// refuses connections.
-func listen(port int) (listener net.Listener, err error) {
-	if port != 0 {
-		return net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-	}
-	for range 100 {
-		if listener, err = listen(10000 + rand.IntN(10000)); err == nil {
-			break
-		}
-	}
-	return listener, err
-}
-
 // Close cuts all connections, takes back what is held, and returns when nothing of the
 // relay runs any more. A hook that waits for something must wait with Await.
 func (r *Relay) Close() {
@@ -127,6 +119,13 @@ func (r *Relay) Close() {
 	r.server.Stop()
 	r.member.Close()
 	r.running.Wait()
+	r.release()
+}
+
+func (r *Relay) release() {
+	if r.port != nil {
+		r.port.Release() // It has no other error than that it is released.
+	}
 }
 
 // follow opens and closes the door as the member comes and goes.

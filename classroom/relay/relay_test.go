@@ -29,6 +29,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/internal/ports"
 )
 
 func TestMain(m *testing.M) {
@@ -480,9 +481,9 @@ func TestHeldCallOutlivesConnection(t *testing.T) {
 	})
 	p.put(t.Context(), "/a", "1")
 	go p.through.KeepAliveOnce(t.Context(), grant.ID)
-	for range 2 {
-		wait(t, "a call", held).Conn.Cut()
-	}
+	put, keepAlive := wait(t, "a call", held), wait(t, "the other call", held)
+	put.Conn.Cut()
+	keepAlive.Conn.Cut()
 	p.through.Close()
 	close(verdicts)
 	eventually(t, "both are answered", func() bool { return answers.Load() == 2 })
@@ -771,12 +772,9 @@ func TestMemberDies(t *testing.T) {
 
 // A relay may be there before its member, at a port that it was given.
 func TestStartBeforeTheMember(t *testing.T) {
-	free := func() int {
-		listener := must(net.Listen("tcp", "127.0.0.1:0"))
-		defer listener.Close()
-		return listener.Addr().(*net.TCPAddr).Port
-	}
-	port, taken := free(), must(net.Listen("tcp", "127.0.0.1:0"))
+	free := must(ports.Reserve(1))
+	defer free.Release()
+	port, taken := free.Numbers[0], must(net.Listen("tcp", "127.0.0.1:0"))
 	defer taken.Close()
 	r := must(Start(taken.Addr().String(), port))
 	defer r.Close()
