@@ -187,7 +187,7 @@ func listExercises(book *workbook.Book, asJSON bool) error {
 			mark, next = "→", i
 		}
 		line := mark + " " + s.Name
-		if s.Last != nil && !s.Last.Passed {
+		if s.Last != nil && !s.Last.Passed && !s.Changed {
 			line += "  " + s.Last.Reason
 		}
 		fmt.Println(line)

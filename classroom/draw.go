@@ -9,23 +9,9 @@ import (
 	"example.com/etcd-by-example/classroom/history"
 )
 
-// load returns the record that a file has.
-func load(file string) (*history.Record, error) {
-	saved, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer saved.Close()
-	kept, err := history.Load(saved, history.Limits{})
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
-	}
-	return kept, nil
-}
-
 // draw draws a record that was saved, as SVG, into a file or on standard output.
 func draw(file string, o drawing.Options, out string) error {
-	kept, err := load(file)
+	kept, err := history.LoadFile(file)
 	if err != nil {
 		return fmt.Errorf("draw: %w", err)
 	}

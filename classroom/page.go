@@ -11,6 +11,7 @@ import (
 
 	"example.com/etcd-by-example/classroom/board"
 	"example.com/etcd-by-example/classroom/course"
+	"example.com/etcd-by-example/classroom/history"
 	"example.com/etcd-by-example/shared"
 )
 
@@ -110,7 +111,7 @@ func replay(ctx context.Context, address, file string) error {
 	if where.off {
 		return errors.New("nothing to do: replay shows the board, and -board is off")
 	}
-	kept, err := load(file)
+	kept, err := history.LoadFile(file)
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}

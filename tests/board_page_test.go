@@ -60,6 +60,7 @@ func TestBoard(t *testing.T) {
 		{"public", boardPublic},
 		{"secured", boardSecured},
 		{"for everybody", boardForEverybody},
+		{"exercises", boardExercises},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			harness.Parallel(t)
@@ -547,51 +548,52 @@ func leaderOf(t *testing.T, client *clientv3.Client, endpoints []string) string 
 
 // pictures takes screenshots at the sizes of projectors.
 func pictures(t *testing.T, p *tab) {
-	dir := t.TempDir()
-	if *screenshots {
-		dir = filepath.Join(harness.Root, "docs", "screenshots")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	p.size(1280, 720)
 	if part := eval[float64](p, `document.querySelector(".lesson-text").clientHeight / document.getElementById("lessons").clientHeight`); part < 0.5 {
 		t.Errorf("the lesson's text has %.2f of the height of its side, want half", part)
 	}
 	for _, size := range [][2]int{{1280, 720}, {1920, 1080}} {
 		for _, scheme := range []string{"light", "dark"} {
-			p.size(int64(size[0]), int64(size[1]))
-			p.prefer("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
-			ctx, cancel := context.WithTimeout(p.ctx, pageLimit)
-			raw, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
-			cancel()
-			if err != nil {
-				t.Fatal(err)
-			}
-			picture, err := png.Decode(bytes.NewReader(raw))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := picture.Bounds().Size(); got.X != size[0] || got.Y != size[1] {
-				t.Errorf("the screenshot has %v, want %v", got, size)
-			}
-			colours := map[any]bool{}
-			for x := 0; x < size[0]; x += 3 {
-				for y := 0; y < size[1]; y += 3 {
-					colours[picture.At(x, y)] = true
-				}
-			}
-			if len(colours) < 50 {
-				t.Errorf("the screenshot has only %d colours", len(colours))
-			}
-			name := fmt.Sprintf("board-%dx%d-%s.png", size[0], size[1], scheme)
-			if err := os.WriteFile(filepath.Join(dir, name), raw, 0o644); err != nil {
-				t.Fatal(err)
-			}
+			screenshot(t, p, "board", size[0], size[1], scheme)
 		}
 	}
 	p.prefer()
 	p.size(1280, 720)
+}
+
+// screenshot takes a screenshot, and keeps it when the flag -screenshots is given.
+func screenshot(t *testing.T, p *tab, page string, width, height int, scheme string) {
+	t.Helper()
+	p.size(int64(width), int64(height))
+	p.prefer("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
+	ctx, cancel := context.WithTimeout(p.ctx, pageLimit)
+	raw, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	cancel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	picture, err := png.Decode(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := picture.Bounds().Size(); got.X != width || got.Y != height {
+		t.Errorf("the screenshot has %v, want %dx%d", got, width, height)
+	}
+	colours := map[any]bool{}
+	for x := 0; x < width; x += 3 {
+		for y := 0; y < height; y += 3 {
+			colours[picture.At(x, y)] = true
+		}
+	}
+	if len(colours) < 50 {
+		t.Errorf("the screenshot has only %d colours", len(colours))
+	}
+	if *screenshots {
+		name := fmt.Sprintf("%s-%dx%d-%s.png", page, width, height, scheme)
+		if err := os.WriteFile(filepath.Join(harness.Root, "docs", "screenshots", name), raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // boardEdited edits a lesson between two runs of it, and follows its text to a
@@ -978,7 +980,9 @@ func boardForEverybody(t *testing.T, browser context.Context) {
 	}
 	p.until("a changed row moves", `document.getAnimations().some((a) => a.animationName === "changed")`)
 	p.says("#lock .refusal", "went through")
-	named(t, p)
+	if count := named(t, p); count["button"] < 15 || count["textbox"] == 0 || count["region"] < 5 {
+		t.Errorf("too little was looked at: %v", count)
+	}
 	for _, scheme := range []string{"light", "dark"} {
 		p.prefer("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
 		for _, view := range []string{"code", "text"} {
@@ -1017,8 +1021,9 @@ func boardForEverybody(t *testing.T, browser context.Context) {
 	p.quiet()
 }
 
-// named fails the test when a screen reader has no name for something.
-func named(t *testing.T, p *tab) {
+// named fails the test when a screen reader has no name for something. It returns how
+// many of each role it has looked at.
+func named(t *testing.T, p *tab) map[string]int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, pageLimit)
 	defer cancel()
@@ -1042,9 +1047,7 @@ func named(t *testing.T, p *tab) {
 			t.Errorf("a %s has no name (node %d)", role, node.BackendDOMNodeID)
 		}
 	}
-	if count["button"] < 15 || count["textbox"] == 0 || count["region"] < 5 {
-		t.Errorf("too little was looked at: %v", count)
-	}
+	return count
 }
 
 // contrast fails the test when some text does not stand out from what is behind.

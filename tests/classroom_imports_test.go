@@ -25,6 +25,10 @@ func TestImports(t *testing.T) {
 		"classroom/course":  {"classroom/internal/process"},
 		"classroom/relay":   {"classroom/internal/ports"},
 		"shared":            {},
+		"classroom/check": {"classroom/cluster", "classroom/history", "classroom/judge", "classroom/relay",
+			"classroom/internal/ports", "classroom/internal/process"},
+		"classroom/workbook": {"classroom/check", "classroom/cluster", "classroom/history", "classroom/judge",
+			"classroom/relay", "classroom/internal/ports", "classroom/internal/process"},
 
 		"tests/internal/harness": {"classroom/cluster", "classroom/internal/ports", "classroom/internal/process"},
 	} {

@@ -20,6 +20,7 @@ import (
 
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/history"
+	"example.com/etcd-by-example/classroom/workbook"
 )
 
 // Config says what the board shows.
@@ -35,7 +36,7 @@ type Config struct {
 	// is nil, and the page has no handles for them.
 	Cluster *cluster.Cluster
 
-	// Root is the folder of the repository, with the lessons.
+	// Root is the folder of the repository, with the lessons and the exercises.
 	Root string
 
 	// Env is the environment of the lessons that are run.
@@ -75,6 +76,7 @@ type Board struct {
 	client  *clientv3.Client // of the etcd; nil when there is none
 	stream  *stream
 	lessons *lessons
+	book    *workbook.Book
 	rows    rows
 
 	address, public string
@@ -101,7 +103,7 @@ const (
 
 // Start returns when the board listens. It need not have found etcd by then.
 func Start(ctx context.Context, config Config) (_ *Board, err error) {
-	b := &Board{config: config, reading: make(chan struct{}, 4)}
+	b := &Board{config: config, book: workbook.Open(config.Root), reading: make(chan struct{}, 4)}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	defer func() {
 		if err != nil {

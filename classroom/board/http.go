@@ -49,6 +49,9 @@ func (b *Board) handler(host string, port int, guest bool) http.Handler {
 	})
 	// What is no page, such as a value, cannot name its icon.
 	mux.Handle("GET /favicon.ico", http.RedirectHandler("/assets/icon.svg", http.StatusFound))
+	mux.HandleFunc("GET /exercises", b.exercises)
+	mux.HandleFunc("GET /exercises/{name}", b.exercises)
+	mux.HandleFunc("GET /exercises/{name}/refused.svg", b.refusedPicture)
 	mux.Handle("/member/{name}/{action}", change(http.HandlerFunc(b.handle)))
 	b.lessons.register(mux, change)
 
@@ -117,11 +120,20 @@ func (b *Board) page(w http.ResponseWriter, guest bool) {
 
 func asset(w http.ResponseWriter, r *http.Request) {
 	switch name := r.PathValue("name"); name {
-	case "board.css", "board.js", "icon.svg", "lessons.css", "lessons.js":
+	case "board.css", "board.js", "exercises.css", "exercises.js", "icon.svg", "lessons.css", "lessons.js":
 		http.ServeFileFS(w, r, assets, "assets/"+name)
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// servePicture answers with an SVG. One that is opened alone is a document, which could
+// run scripts: its policy lets it have its own style and nothing else.
+func servePicture(w http.ResponseWriter, picture []byte) {
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; "+
+		"sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	w.Header().Set("Content-Type", "image/svg+xml")
+	w.Write(picture)
 }
 
 // revisionOf returns the revision that a request names.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 	"unicode/utf8"
 )
@@ -193,6 +194,20 @@ func (r *Record) Save(w io.Writer) error {
 		return fmt.Errorf("save the record: %w", err)
 	}
 	return nil
+}
+
+// LoadFile returns the record that a file has, with the usual limits. See Load.
+func LoadFile(name string) (*Record, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	record, err := Load(file, Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return record, nil
 }
 
 // Load returns the record that Save has written. What does not follow from what is

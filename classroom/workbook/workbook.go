@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -19,6 +21,7 @@ import (
 	"time"
 
 	"example.com/etcd-by-example/classroom/check"
+	"example.com/etcd-by-example/classroom/history"
 )
 
 // Folder is where the copies are, from the root of the repository. git ignores it.
@@ -42,8 +45,9 @@ var ErrNotStarted = errors.New("there is no copy of it yet")
 type State struct {
 	Name    string   `json:"exercise"`
 	Started bool     `json:"started"`
-	Passed  bool     `json:"passed"`         // its file is the one that has passed
-	Last    *Verdict `json:"last,omitempty"` // nil when the file was not judged as it is now
+	Passed  bool     `json:"passed"`            // its file is the one that has passed
+	Last    *Verdict `json:"last,omitempty"`    // nil when no check has ended yet
+	Changed bool     `json:"changed,omitempty"` // since Last
 }
 
 // Verdict is what came of a check, as JSON for a teacher's programs.
@@ -95,9 +99,8 @@ func (b *Book) States() ([]State, error) {
 		if s.Started = err == nil; s.Started {
 			p := pages[e.Name]
 			s.Passed = p.Passed == hash
-			if p.Judged == hash {
-				s.Last = p.Last
-			}
+			s.Last = p.Last
+			s.Changed = p.Last != nil && p.Judged != hash
 		}
 		states = append(states, s)
 	}
@@ -130,7 +133,7 @@ func (b *Book) Start(e check.Exercise) (made bool, err error) {
 	if err := b.prepare(); err != nil {
 		return false, err
 	}
-	text, err := os.ReadFile(filepath.Join(b.root, "exercises", e.Name, "main.go"))
+	text, err := b.original(e.Name)
 	if err != nil {
 		return false, err
 	}
@@ -144,10 +147,27 @@ func (b *Book) Start(e check.Exercise) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	// Its text says how to run it.
-	own := strings.ReplaceAll(string(text), "go run ./exercises/"+e.Name, "go -C my run ./"+e.Name)
-	_, err = file.WriteString(own)
+	_, err = file.WriteString(text)
 	return true, errors.Join(err, file.Close())
+}
+
+// original returns an exercise as a learner gets it: its text says how to run the copy.
+func (b *Book) original(name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(b.root, "exercises", name, "main.go"))
+	return strings.ReplaceAll(string(text), "go run ./exercises/"+name, "go -C my run ./"+name), err
+}
+
+// Task returns what an exercise asks, in the syntax of doc comments.
+func (b *Book) Task(e check.Exercise) (string, error) {
+	text, err := b.original(e.Name)
+	if err != nil {
+		return "", err
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), "main.go", text, parser.PackageClauseOnly|parser.ParseComments)
+	if err != nil {
+		return "", err
+	}
+	return file.Doc.Text(), nil
 }
 
 // prepare makes the learner's folder a module with the versions of the exercises.
@@ -268,7 +288,7 @@ func (b *Book) Check(ctx context.Context, e check.Exercise, progress func(ended 
 	}
 	v.Seconds = float64(time.Since(began).Round(100*time.Millisecond)) / float64(time.Second)
 	if result.Record != nil {
-		v.History = Folder + "/" + e.Name + "/refused.history"
+		v.History = refused(e.Name)
 		if err := b.save(result, v.History); err != nil {
 			return v, result, err
 		}
@@ -299,6 +319,14 @@ func (b *Book) build(ctx context.Context, name, folder string) (program, said st
 		return "", "", fmt.Errorf("run go build: %w", err)
 	}
 	return program, "", nil
+}
+
+// refused is the file that has what etcd did in the last refusal, from the root.
+func refused(name string) string { return Folder + "/" + name + "/refused.history" }
+
+// Refused returns what etcd did when the learner's copy was refused last.
+func (b *Book) Refused(e check.Exercise) (*history.Record, error) {
+	return history.LoadFile(filepath.Join(b.root, filepath.FromSlash(refused(e.Name))))
 }
 
 // save writes what etcd did, for the drawing of it.

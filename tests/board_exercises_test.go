@@ -1,0 +1,81 @@
+//go:build unix
+
+package tests
+
+import (
+	"context"
+	"net/http"
+	"testing"
+
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// boardExercises looks at the page of the exercises while a learner works in a terminal.
+// The page follows by itself.
+func boardExercises(t *testing.T, browser context.Context) {
+	d := &desk{t, harness.CopyOfTree(t), t.TempDir()}
+	b := startBoard(t, harness.Etcd(t, cluster.Config{}), d.root)
+	p := open(t, browser, "http://"+b.Address()+"/")
+	p.click(`#top a[href="/exercises"]`)
+	p.says("#exercises .task", "Exercise 01: ")
+	p.says("#exercises nav", "0 of 9 passed")
+	p.says("#exercises [aria-current]", "→ 01-connect not started")
+	p.click(`a[href="/exercises/02-put"]`)
+	p.says("#exercises .task", "go -C my run ./02-put")
+	p.says("#exercises .task", "go run ./classroom check start 02")
+	if answer := eval[int](p, `fetch("/exercises/02-put/refused.svg").then((answer) => answer.status)`); answer != http.StatusNotFound {
+		t.Errorf("the picture of no refusal: status %d", answer)
+	}
+	p.mu.Lock()
+	p.complaints = nil // That was one.
+	p.mu.Unlock()
+
+	d.run(0, "check", "start", "02")
+	p.says("#verdict", "Not checked yet")
+	d.run(1, "check", "02")
+	p.says("#verdict", "Refused in the round “empty”")
+	p.says(".rounds", "✓ start: passed")
+	p.says(".rounds .refused", "✗ empty: refused")
+	p.says(".finding", "There was no key /visits. The program ended with status 2: panic:")
+	p.says("#exercises [aria-current]", "02-put refused")
+	p.until("the picture is there", `document.querySelector(".picture img").naturalWidth > 300`)
+	picture := eval[string](p, `fetch(document.querySelector(".picture img").src).then((answer) => answer.text())`)
+	d.want(picture, "What etcd recorded when 02-put was refused", "There was no key /visits.", "panic:")
+
+	if count := named(t, p); count["link"] < 10 || count["image"] != 1 || count["navigation"] != 2 {
+		t.Errorf("too little was looked at: %v", count)
+	}
+	for _, scheme := range []string{"light", "dark"} {
+		screenshot(t, p, "exercises", 1280, 1040, scheme)
+		contrast(t, p, scheme)
+	}
+	p.size(390, 844)
+	if wide := eval[int](p, `document.documentElement.scrollWidth`); wide > 390 {
+		t.Errorf("on a phone the page is %d pixels wide", wide)
+	}
+
+	// A guest sees it, too.
+	guest := open(t, browser, "http://"+b.Public()+"/")
+	guest.click(`#top a[href="/exercises"]`)
+	guest.click(`a[href="/exercises/02-put"]`)
+	guest.says("#verdict", "Refused")
+
+	d.write("my/02-put/main.go", d.read("exercises/solutions/02-put/main.go"))
+	p.says("#verdict", "before your last change")
+	d.run(0, "check", "02")
+	p.says("#verdict", "Passed")
+	p.says("#exercises nav", "1 of 9 passed")
+	guest.says("#exercises [aria-current]", "✓ 02-put passed")
+	d.write("my/02-put/main.go", "package main\n\nfunc main() { <b>\n")
+	d.run(2, "check", "02")
+	p.says("#verdict", "It does not compile")
+	p.says(".verdict pre", "02-put/main.go:3")
+	guest.quiet()
+	p.quiet()
+
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.until("it says that the board is gone", `document.getElementById("lost").checkVisibility()`)
+}
