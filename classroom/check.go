@@ -215,9 +215,9 @@ func checkOne(ctx context.Context, book *workbook.Book, e check.Exercise, verbos
 		}
 	} else {
 		if verbose {
-			tellStories(result.Stories)
+			tellStories(e, result.Stories)
 		}
-		tell(v, result)
+		tell(e, v, result)
 	}
 	return ofVerdict(v)
 }
@@ -319,7 +319,7 @@ func awaitSave(ctx context.Context, book *workbook.Book, saved map[string]string
 }
 
 // tell prints a verdict.
-func tell(v workbook.Verdict, result check.Result) {
+func tell(e check.Exercise, v workbook.Verdict, result check.Result) {
 	number := v.Exercise[:2]
 	switch {
 	case v.Passed:
@@ -330,25 +330,50 @@ func tell(v workbook.Verdict, result check.Result) {
 	case v.Reason == workbook.NotBuilt:
 		fmt.Printf("%s does not compile:\n\n%s\n", v.Exercise, v.Text)
 	default:
-		fmt.Printf("%s is refused in the round %q:\n\n%s\n\n", v.Exercise, v.Reason, strings.Join(drawing.Lines(v.Text, 78), "\n"))
+		fmt.Printf("%s is refused in the round %q, %d of %d:\n\n%s\n\n", v.Exercise, v.Reason,
+			len(result.Stories), len(e.Rounds()), strings.Join(drawing.Lines(v.Text, 78), "\n"))
 		fmt.Printf("a picture of it   go run ./classroom draw %s -o my/%s.svg\n", v.History, number)
 		fmt.Printf("a hint            go run ./classroom check hint %s\n", number)
 	}
 }
 
-// tellStories prints each round as it happened.
-func tellStories(stories []check.Story) {
+// tellStories prints each round as it happened, and what the program printed in the one
+// that refused it.
+func tellStories(e check.Exercise, stories []check.Story) {
 	for _, s := range stories {
 		mark := "✓"
 		if s.Refused != "" {
-			mark = "·"
+			mark = "✗"
 		}
 		fmt.Printf("%s %s, %.1f s\n", mark, s.Round, s.Took.Seconds())
-		for _, e := range s.Events {
-			fmt.Printf("  %5.2f s, revision %d: %s\n", e.After.Seconds(), e.Revision, e.Text)
+		for _, event := range s.Events {
+			fmt.Printf("  %5.2f s, revision %d: %s\n", event.After.Seconds(), event.Revision, event.Text)
+		}
+		if s.Refused == "" {
+			continue
+		}
+		for _, run := range s.Runs {
+			fmt.Println("  $", e.Name, strings.Join(run.Args, " "))
+			tellOutput("stdout", run.Out)
+			tellOutput("stderr", run.Err)
 		}
 	}
 	fmt.Println()
+}
+
+// tellOutput prints the last lines of what a program printed.
+func tellOutput(where, text string) {
+	const most = 20
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if left := len(lines) - most; left > 0 {
+		fmt.Printf("    %s: … %d lines before\n", where, left)
+		lines = lines[left:]
+	}
+	for _, line := range lines {
+		if line != "" {
+			fmt.Printf("    %s: %s\n", where, drawing.Visible(line))
+		}
+	}
 }
 
 // ofVerdict returns the error with the status of a verdict, or nil when it has passed.

@@ -95,8 +95,10 @@ func TestCheckCommand(t *testing.T) {
 	}
 
 	// Refused, with a picture of it.
-	d.want(d.run(1, "check", "02", "-v"), "✓ start, ", "· empty, ", "revision 1: There was no key /visits.\n",
-		"02-put is refused in the round \"empty\":\n\nThere was no key /visits. The program ended with status 2: panic:",
+	d.want(d.run(1, "check", "02", "-v"), "✓ start, ", "revision 1: There was no key /visits.\n",
+		"✗ empty, ", "  $ 02-put -id ann\n    stderr: ", "panic: runtime error",
+		"02-put is refused in the round \"empty\", 2 of 9:\n\nThere was no key /visits. ann was counted at revision 2, but then the program\n",
+		"at main.go:",
 		"go run ./classroom draw my/02-put/refused.history -o my/02.svg\n", "go run ./classroom check hint 02\n")
 	d.want(d.run(0, "check"), "02-put  empty\n")
 	var v workbook.Verdict
@@ -104,10 +106,10 @@ func TestCheckCommand(t *testing.T) {
 	if v.Exercise != "02-put" || v.Passed || v.Reason != "empty" || v.Seconds <= 0 || v.History != "my/02-put/refused.history" {
 		t.Errorf("as JSON: %+v", v)
 	}
-	d.want(d.run(0, "draw", v.History), "<svg ", "ann waits to be counted:")
+	d.want(d.run(0, "draw", v.History), "<svg ", "ann was counted at revision 2, ")
 
 	// Hints, in turn.
-	d.want(d.run(0, "check", "hint", "02"), "Hint 1 of 3:\n\nThere are two bugs.")
+	d.want(d.run(0, "check", "hint", "02"), "Hint 1 of 3:\n\nThere are three bugs.")
 	d.want(d.run(0, "check", "hint", "02"), "Hint 2 of 3:\n")
 	d.want(d.run(0, "check", "hint", "02"), "Hint 3 of 3:\n")
 	d.want(d.run(0, "check", "hint", "02"), "Hint 1 of 3:\n")
@@ -124,8 +126,9 @@ func TestCheckCommand(t *testing.T) {
 	d.want(d.run(0, "check", "solution", "02", "-give-up"), "my/02-put/solution/main.go")
 	solution := d.read("my/02-put/solution/main.go")
 	d.write("my/02-put/main.go", solution)
-	d.want(d.run(0, "check", "02"), "✓ 02-put: passed 8 rounds in ")
+	d.want(d.run(0, "check", "02"), "✓ 02-put: passed 9 rounds in ")
 	d.want(d.run(0, "check"), "✓ 02-put\n", "1 of 9 passed\n")
+	d.want(d.run(1, "draw", v.History), "no such file")
 	d.run(0, "check", "solution", "02")
 	d.write("my/02-put/main.go", solution+"\n// Once more.\n")
 	d.want(d.run(0, "check"), "0 of 9 passed\n")

@@ -38,6 +38,7 @@ var outside = []string{
 	"go run ./classroom tour",
 	"go run ./classroom check",
 	"go run ./classroom check 06 -v",
+	"go -C my run ./06-mirror",
 	"go run ./classroom check -watch",
 	"go run ./classroom check hint 06",
 	"go run ./classroom check reset 06",

@@ -26,7 +26,7 @@ type exerciseView struct {
 type roundView struct{ Name, Mark, State string }
 
 // exercises answers with the learner's exercises and one of them whole: the one that
-// the path names, or the next one to do. The page asks for it again and again, so it
+// the path names, or the one that is worked on, or the next. The page asks for it again and again, so it
 // shows what a check in a terminal has found.
 func (b *Board) exercises(w http.ResponseWriter, r *http.Request) {
 	states, err := b.book.States()
@@ -35,7 +35,10 @@ func (b *Board) exercises(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	next := slices.IndexFunc(states, func(s workbook.State) bool { return !s.Passed })
-	shown := max(next, 0)
+	shown := slices.IndexFunc(states, func(s workbook.State) bool { return s.Started && !s.Passed })
+	if shown < 0 {
+		shown = max(next, 0)
+	}
 	if name := r.PathValue("name"); name != "" {
 		if shown = slices.IndexFunc(states, func(s workbook.State) bool { return s.Name == name }); shown < 0 {
 			http.Error(w, fmt.Sprintf("there is no exercise %.50q", name), http.StatusNotFound)
@@ -55,7 +58,10 @@ func (b *Board) exercises(w http.ResponseWriter, r *http.Request) {
 		}
 		list = append(list, view)
 	}
-	e := check.Exercises[shown]
+	e, is := check.Exercises[shown], states[shown]
+	if is.Passed && is.Changed {
+		is.Last = nil // The file is again the one that had passed before.
+	}
 	text, err := b.book.Task(e)
 	if err != nil {
 		http.Error(w, "the exercise cannot be read: "+err.Error(), http.StatusInternalServerError)
@@ -69,9 +75,9 @@ func (b *Board) exercises(w http.ResponseWriter, r *http.Request) {
 		"Shown":  list[shown],
 		"Task":   template.HTML(task), // Whatever comes from the file is escaped there.
 		"File":   workbook.File(e.Name),
-		"Is":     states[shown],
-		"Rounds": roundsOf(e, states[shown]),
-		"Built":  states[shown].Last == nil || states[shown].Last.Reason != workbook.NotBuilt,
+		"Is":     is,
+		"Rounds": roundsOf(e, is),
+		"Built":  is.Last == nil || is.Last.Reason != workbook.NotBuilt,
 	})
 }
 

@@ -82,7 +82,14 @@ type Story struct {
 	Round   string
 	Took    time.Duration
 	Events  []Event
-	Refused string // what was found, or ""
+	Runs    []Output // of the program, in the order in which they began
+	Refused string   // what was found, or ""
+}
+
+// Output is what a run of the program printed.
+type Output struct {
+	Args     []string
+	Out, Err string
 }
 
 // Event is a strike that has happened, or anything else worth telling.
@@ -174,6 +181,9 @@ func (r *round) text() string {
 
 func (r *round) story() Story {
 	s := Story{Round: r.name, Took: r.took, Events: slices.Clone(r.events)}
+	for _, p := range r.programs {
+		s.Runs = append(s.Runs, Output{p.args, p.out.String(), p.said.String()})
+	}
 	if r.refused != nil {
 		s.Refused = r.refused.text
 	}

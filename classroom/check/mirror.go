@@ -67,11 +67,12 @@ var mirror = Exercise{"06-mirror", []scenario{
 	{name: "cut", play: func(r *round) {
 		m := startMirror(r, "One answer of a watch may tell of many moments.")
 		m.cut()
+		r.tell("The program was cut off from etcd.")
 		first := r.put(jobsToShow+"job1", "run at 3:00")
 		r.put(jobsToShow+"job1", "run at 3:00")
 		last := r.delete(jobsToShow + "job2")
-		r.tell("The program was cut off from etcd. Meanwhile job1 was put at revision %d, the same again at "+
-			"revision %d, and job2 was deleted at revision %d. Then it reached etcd again.", first, last-1, last)
+		r.tell("job1 was put at revision %d, the same again at revision %d, and job2 was deleted at revision %d. "+
+			"Then the program reached etcd again.", first, last-1, last)
 		m.heal()
 		m.shows(last)
 	}},
@@ -87,14 +88,15 @@ var mirror = Exercise{"06-mirror", []scenario{
 				slices.Reverse(what)
 			}
 			m.cut()
+			r.tell("The program was cut off from etcd.")
 			first, second := r.commit(changes[0]), r.commit(changes[1])
 			r.compact(second)
+			r.tell("%s at revision %d, %s at revision %d, and the history was compacted there.",
+				what[0], first, what[1], second)
 			m.hidden[first], m.hidden[second] = true, true
 			// Otherwise the present would be just what it was at the compaction.
 			present := r.put(jobsToShow+last, "run weekly")
-			r.tell("The program was cut off from etcd. Meanwhile %s at revision %d, %s at revision %d, the history "+
-				"was compacted there, and %s was put at revision %d. Then it reached etcd again.",
-				what[0], first, what[1], second, last, present)
+			r.tell("%s was put at revision %d. Then the program reached etcd again.", last, present)
 			m.heal()
 			m.shows(present)
 			m.shows(r.put(jobsToShow+last, "run daily"))
@@ -185,19 +187,23 @@ func (m *mirrorRun) shows(revision int64) {
 				"Who is to read that?", line.text)
 		}
 		if last >= line.Revision {
-			r.refuse(line.Revision, "After the line of revision %d came one of revision %d. %s",
-				last, line.Revision, m.lesson)
+			r.refuse(line.Revision, "After the line of revision %d came one of revision %d. "+
+				"What was shown already, and where does a watch go on?", last, line.Revision)
 		}
 		m.misses(changes, last, line.Revision-1)
 		if wrong := line.wrong(r, changes); wrong != "" {
-			r.refuse(line.Revision, "The line of revision %d is wrong: %s. %s", line.Revision, wrong, m.lesson)
+			lesson := m.lesson
+			if len(m.hidden) > 0 && !m.hidden[line.Revision] {
+				lesson = "Does that line show what is there then, or what the program has heard of?"
+			}
+			r.refuse(line.Revision, "The line of revision %d is wrong: %s. %s", line.Revision, wrong, lesson)
 		}
 		last = line.Revision
 	}
 	switch {
 	case m.hasEnded():
 		r.refuse(0, "The program ended with status %d: %s. "+
-			"The jobs will change again: who shows it then?", m.status, m.lastWords())
+			"The jobs will change again: who shows them then?", m.status, m.lastWords())
 	case last == 0:
 		r.refuse(0, "The program printed no line of the jobs that there were. "+
 			"What could it show before anything changes?")
@@ -241,7 +247,7 @@ func (s shown) wrong(r *round, changes []history.Change) string {
 	}
 	for _, job := range slices.Sorted(maps.Keys(were)) {
 		if is, ok := s.Jobs[job]; !ok {
-			return fmt.Sprintf("%s is not in it, which was put at revision %d", job, changed[job])
+			return fmt.Sprintf("%s, which was put at revision %d, is not in it", job, changed[job])
 		} else if is != were[job] {
 			return fmt.Sprintf("it has %q for %s, which was put as %q at revision %d", is, job, were[job], changed[job])
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -123,11 +124,17 @@ func (p *program) succeed(limit time.Duration, lesson string) {
 	}
 }
 
+// ownLine is the place in a learner's file that a panic tells.
+var ownLine = regexp.MustCompile(`\bmain\.go:[0-9]+`)
+
 // lastWords is the line of standard error that says most.
 func (p *program) lastWords() string {
 	lines := strings.Split(strings.TrimSpace(p.said.String()), "\n")
 	for _, line := range lines {
 		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			if at := ownLine.FindString(p.said.String()); at != "" {
+				return line + ", at " + at
+			}
 			return line
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/etcd-by-example/classroom/relay"
 )
 
 // Exercise 02 counts each visitor once, in one revision with a receipt.
@@ -19,28 +21,51 @@ var put = Exercise{"02-put", []scenario{
 		r.tell("There was no key %s.", visits)
 		visit(r)
 	}},
-	{name: "lost call", play: struckVisit(writes(visits), func(r *round, c *call) {
-		r.tell("Its write got lost on the way to etcd.")
-		c.lose()
-	})},
+	{name: "lost call", play: func(r *round) {
+		r.put(visits, "41")
+		p := r.program("-id", "ann")
+		for _, told := range []string{"The program's write got lost on the way to etcd.",
+			"So did the one after it.", "And the third."} {
+			p.strike("a write of "+visits, writes(visits), func(c *call) {
+				r.tell("%s", told)
+				c.lose()
+			})
+		}
+		runVisit(p)
+	}},
 	{name: "lost answer", play: struckVisit(wrote(visits), func(r *round, c *call) {
 		r.syncTo(c.revision())
-		r.tell("etcd did its write at revision %d, but the answer got lost.", c.revision())
+		r.tell("etcd did the program's write at revision %d, but the answer got lost.", c.revision())
 		c.lose()
 	})},
 	{name: "another writer", play: struckVisit(writes(visits), func(r *round, c *call) {
-		r.tell("While its write was on the way, ben counted at revision %d.", countBen(r))
+		r.tell("While the program's write was on the way, ben counted at revision %d.", countBen(r))
 		c.pass()
 	})},
 	{name: "lost answer and another writer", play: struckVisit(wrote(visits), func(r *round, c *call) {
-		r.tell("etcd did its write at revision %d. Then ben counted at revision %d, and the answer "+
+		r.tell("etcd did the program's write at revision %d. Then ben counted at revision %d, and the answer "+
 			"to the write got lost.", c.revision(), countBen(r))
 		c.lose()
 	})},
 	{name: "lost call and another writer", play: struckVisit(writes(visits), func(r *round, c *call) {
-		r.tell("Its write got lost on the way to etcd, and ben counted at revision %d.", countBen(r))
+		r.tell("The program's write got lost on the way to etcd, and ben counted at revision %d.", countBen(r))
 		c.lose()
 	})},
+	{name: "late write", play: func(r *round) {
+		r.put(visits, "41")
+		p := r.program("-id", "ann")
+		late := p.strike("a write of "+visits, writes(visits), func(c *call) { c.Conn.Cut() })
+		p.strike("another look at "+visits, func(_ *round, m *relay.Message) bool {
+			looked, tries := m.Answered && m.Reads.Under(visits), !m.Answered && m.Writes.Under(visits)
+			return late.isTaken() && m.Call != late.call.Call && (looked || tries)
+		}, func(c *call) {
+			p.deliver(late.call)
+			r.tell("The program's connection broke while its write was on the way. Only after its next look "+
+				"at etcd the write came there, and was done at revision %d.", r.sync())
+			c.pass()
+		})
+		runVisit(p)
+	}},
 	{name: "same id", play: func(r *round) {
 		r.put(visits, "41")
 		visit(r)
@@ -92,7 +117,11 @@ func runVisit(p *program) {
 		r.refuse(revisions[1], "ann was counted at revision %d, and again at revision %d. "+
 			"After an error, who can tell whether a write was done?", revisions[0], revisions[1])
 	}
-	p.succeed(visitLimit, "ann waits to be counted: what does the program not expect from etcd?")
+	if p.status != 0 && len(revisions) > 0 {
+		r.refuse(revisions[0], "ann was counted at revision %d, but then the program ended with status %d: %s. "+
+			"What does it not expect in etcd's answer?", revisions[0], p.status, p.lastWords())
+	}
+	p.succeed(visitLimit, "ann waits to be counted: what made the program give up?")
 	if len(revisions) == 0 {
 		r.refuse(0, "The program ended with status 0, but %s was never changed. "+
 			"Who says that ann is counted has to know it from etcd.", visits)
@@ -104,8 +133,7 @@ func runVisit(p *program) {
 		was = "nothing"
 	}
 	if now, _ := r.value(at, visits); now != strconv.Itoa(count+1) {
-		r.refuse(at, "At revision %d ann's visit made %s of %s. The number that was read was "+
-			"not the one that was replaced.", at, now, was)
+		r.refuse(at, "At revision %d the program put %s, and replaced %s. To which number did it add one?", at, now, was)
 	}
 	line := fmt.Sprintf("visits %d, was %s", count+1, was)
 	receipt, _ := r.value(at, visits+"/by/ann")

@@ -20,7 +20,7 @@ var transfer = Exercise{"07-transfer", []scenario{
 	{name: "payer", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20")
 		moveTenStruck(r, writes(accounts), func(c *call) {
-			r.tell("While its write was on the way, alice paid 50 to carol at revision %d.",
+			r.tell("While the program's write was on the way, alice paid 50 to carol at revision %d.",
 				r.put(account("alice"), "50", account("carol"), "50"))
 			c.pass()
 		})
@@ -28,7 +28,7 @@ var transfer = Exercise{"07-transfer", []scenario{
 	{name: "payee", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20", account("carol"), "50")
 		moveTenStruck(r, writes(accounts), func(c *call) {
-			r.tell("While its write was on the way, carol paid 30 to bob at revision %d.",
+			r.tell("While the program's write was on the way, carol paid 30 to bob at revision %d.",
 				r.put(account("bob"), "50", account("carol"), "20"))
 			c.pass()
 		})
@@ -36,14 +36,14 @@ var transfer = Exercise{"07-transfer", []scenario{
 	{name: "lost call", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20")
 		moveTenStruck(r, writes(accounts), func(c *call) {
-			r.tell("Its write got lost on the way to etcd.")
+			r.tell("The program's write got lost on the way to etcd.")
 			c.lose()
 		})
 	}},
 	{name: "lost answer", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20")
 		moveTenStruck(r, wrote(accounts), func(c *call) {
-			r.tell("etcd did its write at revision %d, but the answer got lost.", c.revision())
+			r.tell("etcd did the program's write at revision %d, but the answer got lost.", c.revision())
 			c.lose()
 		})
 	}},
@@ -51,7 +51,7 @@ var transfer = Exercise{"07-transfer", []scenario{
 		r.put(account("alice"), "100", account("bob"), "20", account("carol"), "50")
 		moveTenStruck(r, wrote(accounts), func(c *call) {
 			made := c.revision()
-			r.tell("etcd did its write at revision %d. carol paid 10 to alice at revision %d, so that alice had "+
+			r.tell("etcd did the program's write at revision %d. carol paid 10 to alice at revision %d, so that alice had "+
 				"as much as before, and the answer got lost.", made,
 				r.put(account("alice"), "100", account("carol"), "40"))
 			c.lose()
@@ -71,7 +71,7 @@ var transfer = Exercise{"07-transfer", []scenario{
 	{name: "poor by a race", play: func(r *round) {
 		r.put(account("alice"), "100", account("bob"), "20")
 		moveTenStruck(r, writes(accounts), func(c *call) {
-			r.tell("While its write was on the way, alice paid 95 to carol at revision %d.",
+			r.tell("While the program's write was on the way, alice paid 95 to carol at revision %d.",
 				r.put(account("alice"), "5", account("carol"), "95"))
 			c.pass()
 		})

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ var workers = Exercise{"08-workers", []scenario{
 		}
 		finish(r, others...)
 		r.tell("A worker had seen that %s was to be done. While its call for the lock was on the way, "+
-			"others did all jobs, the last one at revision %d.", c.job(jobLocks), r.sync())
+			"others did all jobs, the last one at revision %d.", c.job(jobLocks), lastResult(r))
 		late.deliver(c)
 		finish(r, late)
 		noLeaseLeft(r)
@@ -74,14 +75,14 @@ var workers = Exercise{"08-workers", []scenario{
 		finish(r, long)
 	}},
 	{name: "frozen", play: func(r *round) {
-		giveJobs(r, 3)
+		giveJobs(r, 1)
 		frozen, c := freezeWorker(r)
 		next := worker(r, 60, quickWork)
 		next.start()
 		finish(r, next)
-		r.tell("Meanwhile another did all jobs, the last one at revision %d.", r.sync())
+		r.tell("Meanwhile another did the job, at revision %d. Then the result came to etcd, "+
+			"and the first worker woke up.", lastResult(r))
 		frozen.deliver(c)
-		r.tell("Then the result came to etcd, and the first worker woke up.")
 		frozen.thaw()
 		finish(r, frozen)
 	}},
@@ -90,9 +91,9 @@ var workers = Exercise{"08-workers", []scenario{
 		frozen, c := freezeWorker(r)
 		next := worker(r, 60, quickWork)
 		strikeAt(next, "a write of a result", writes(jobResults))
-		r.tell("Another of the same name took the lock at revision %d.", token(r, "job1"))
+		r.tell("Another of the same name took the lock at revision %d. While it worked, "+
+			"the result of the first came to etcd.", token(r, "job1"))
 		frozen.deliver(c)
-		r.tell("While it worked, the result of the first came to etcd.")
 		judgeResults(r)
 		next.kill()
 		endLeases(r)
@@ -163,7 +164,7 @@ func freezeWorker(r *round) (*program, *call) {
 	held := token(r, job)
 	endLeases(r)
 	r.tell("A worker had the lock of %s, with token %d. It was frozen with the result on the way to etcd, "+
-		"until its lease had ended, at revision %d.", job, held, r.sync())
+		"and the check ended its lease, at revision %d.", job, held, r.sync())
 	return p, c
 }
 
@@ -191,6 +192,7 @@ func finish(r *round, workers ...*program) {
 	judgeResults(r)
 	for _, w := range workers {
 		w.succeed(workLimit, "A worker that is late goes on with what is left: what made it give up?")
+		judgeWords(w)
 	}
 	now := r.at(r.sync())
 	for job := range now.Range(jobsToDo) {
@@ -224,6 +226,27 @@ func judgeResults(r *round) {
 				"What does a lock have that no lock before it had?", c.Revision, job, result, holder)
 		}
 	}
+}
+
+// judgeWords judges whether a worker says of no job that it has done it, when etcd has
+// another's result.
+func judgeWords(w *program) {
+	for _, said := range doneWords.FindAllStringSubmatch(w.out.String(), -1) {
+		result, _ := w.round.value(w.round.sync(), jobResults+said[1])
+		if result != said[2] {
+			w.round.refuse(0, "The worker said %q, but etcd has %s for that job. "+
+				"A transaction that is refused is no error: what tells that it was?", said[0], result)
+		}
+	}
+}
+
+// doneWords are what a worker says of a job, and of its token.
+var doneWords = regexp.MustCompile(`has done (\S+), (token [0-9]+)`)
+
+// lastResult is the revision of the last one, when there are some.
+func lastResult(r *round) int64 {
+	changes := r.changes(jobResults)
+	return changes[len(changes)-1].Revision
 }
 
 // noLeaseLeft judges what is left when all workers have ended by themselves.

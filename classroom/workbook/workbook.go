@@ -287,6 +287,12 @@ func (b *Book) Check(ctx context.Context, e check.Exercise, progress func(ended 
 		v.Passed, v.Reason, v.Text, v.Revision = result.Passed, result.Round, result.Text, result.Revision
 	}
 	v.Seconds = float64(time.Since(began).Round(100*time.Millisecond)) / float64(time.Second)
+	if v.Passed {
+		err := os.Remove(filepath.Join(b.root, filepath.FromSlash(refused(e.Name))))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return v, result, err
+		}
+	}
 	if result.Record != nil {
 		v.History = refused(e.Name)
 		if err := b.save(result, v.History); err != nil {
@@ -321,7 +327,8 @@ func (b *Book) build(ctx context.Context, name, folder string) (program, said st
 	return program, "", nil
 }
 
-// refused is the file that has what etcd did in the last refusal, from the root.
+// refused is the file that has what etcd did in the last refusal, from the root. It is
+// there until the exercise passes.
 func refused(name string) string { return Folder + "/" + name + "/refused.history" }
 
 // Refused returns what etcd did when the learner's copy was refused last.

@@ -9,8 +9,9 @@
 //	{"revision":7,"jobs":{"job1":"run daily"}}
 //
 // The jobs are those of that revision, their names without the prefix. The
-// revisions grow from line to line. None is left out, as long as etcd still has
-// it: the connection may break, and the history may be compacted.
+// revisions grow from line to line, and none is left out, also when the
+// connection breaks. Only when the history was compacted meanwhile, it goes on
+// with the present. A line that does not begin with { is for people.
 package main
 
 import (
@@ -52,7 +53,7 @@ func run(ctx context.Context, client *clientv3.Client) error {
 // read prints the jobs that there are, and returns the revision after them.
 func read(ctx context.Context, client *clientv3.Client,
 	jobs map[string]string) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	get, err := client.Get(ctx, dir, clientv3.WithPrefix())
 	if err != nil {

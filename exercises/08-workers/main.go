@@ -1,5 +1,6 @@
 // Exercise 08: workers that share jobs, and do each job once.
 //
+//	go tool etcdctl put /cron/jobs/job1 "run daily"
 //	go run ./exercises/08-workers -name ann
 //
 // The keys under /cron/jobs/ are the jobs. To do the job J, a worker takes its
@@ -11,11 +12,12 @@
 // that key. A job with a result is done. A worker ends with status 0 when all
 // jobs are done.
 //
-// However many workers there are, also of the same name, each job gets one
-// result, from the worker who holds the lock at that moment. The work may take
-// longer than -ttl. When a worker dies or sleeps, the lease of its lock ends,
-// and another takes its job over. The one who wakes up goes on with the jobs
-// that are left. No lease stays behind.
+// However many workers there are, even of the same name, each job gets one
+// result, from the worker who holds the lock when it is written. That worker
+// prints "ann has done J, token N", and no other does. The work may take longer
+// than -ttl. When a worker dies or sleeps, the lease of its lock ends, and
+// another takes its job over. The one who wakes up goes on with the jobs that
+// are left. No lease stays behind.
 package main
 
 import (
@@ -48,6 +50,9 @@ func run(ctx context.Context, client *clientv3.Client) error {
 			return nil
 		}
 		for job := range jobs {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			if err := do(ctx, client, job); err != nil {
 				fmt.Printf("%s has not done %s: %v\n", *name, job, err)
 			}
@@ -122,7 +127,7 @@ func do(ctx context.Context, client *clientv3.Client, job string) error {
 	select {
 	case <-time.After(*work): // This is the work.
 	case <-held.Done():
-		return fmt.Errorf("%s was lost", lock)
+		return fmt.Errorf("%s is lost, or not wanted any more", lock)
 	}
 	write, written := context.WithTimeout(ctx, 10*time.Second)
 	defer written()

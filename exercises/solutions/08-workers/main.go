@@ -42,6 +42,9 @@ func run(ctx context.Context, client *clientv3.Client) error {
 			return nil
 		}
 		for job := range jobs {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			if err := do(ctx, client, job); err != nil {
 				// The next round sees whether it is done. A write that is still
 				// on its way finds no lock: it was revoked.
@@ -118,7 +121,7 @@ func do(ctx context.Context, client *clientv3.Client, job string) error {
 	select {
 	case <-time.After(*work): // This is the work.
 	case <-held.Done():
-		return fmt.Errorf("%s was lost", lock)
+		return fmt.Errorf("%s is lost, or not wanted any more", lock)
 	}
 	// The result is written if the lock is still the one that we got. Whoever
 	// it belongs to otherwise, by name or by value, its create revision is

@@ -192,8 +192,8 @@ func (p *player) follow(t *testing.T, page *Page, session Session) {
 		}
 	}
 	for _, b := range session {
-		if b.mended != "" {
-			if err := p.mend(b.mended); err != nil {
+		for _, exercise := range b.mended {
+			if err := p.mend(exercise); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -30,8 +30,8 @@ import (
 // A picture run-….svg shows what etcd did from the last reset to the end of the block
 // above it: it is drawn from the history of that very run.
 // <!-- docker --> above a block says that it needs a Docker engine.
-// <!-- mended 06-mirror --> says that the reader has mended that exercise by now: the
-// solution takes the place of the copy.
+// <!-- mended 06-mirror --> says that the reader has mended that exercise by now, or
+// several: their solutions take the place of the copies.
 //
 // A Go program, from its package clause on, is saved as main.go in the folder
 // that its terminal is in, the same as if it were typed there.
@@ -67,9 +67,9 @@ type Block struct {
 	heading    string // the heading above it
 	terminal   string
 	docker     bool
-	mended     string // the exercise that the reader has mended before it
-	program    bool   // it is a program to save, and no transcript
-	start, end int    // its place in the source, in bytes
+	mended     []string // the exercises that the reader has mended before it
+	program    bool     // it is a program to save, and no transcript
+	start, end int      // its place in the source, in bytes
 	Steps      []*step
 	Picture    string // of what etcd did until its end; empty for none
 }
@@ -114,7 +114,7 @@ var (
 	countdown = regexp.MustCompile(`^[0-9]+( [0-9]+)*$`) // such as <2 1 0>
 	label     = regexp.MustCompile(`^Terminal [1-9]$`)
 	comment   = regexp.MustCompile(`(?s)^\s*<!--(.*?)-->\s*$`)
-	marker    = regexp.MustCompile(`^\s*<!-- (?:docker|mended ([0-9]{2}-[a-z]+)) -->\s*$`)
+	marker    = regexp.MustCompile(`^\s*<!-- (?:docker|mended((?: [0-9]{2}-[a-z]+)+)) -->\s*$`)
 	ofRun     = regexp.MustCompile(`(^|/)run-[0-9]+\.svg$`)
 	silent    = regexp.MustCompile(`[^\pL\pM\p{Nd}\p{Pc} -]`) // what an anchor leaves out
 	starter   = regexp.MustCompile(`^go run (\./classroom( -\S+( \S+)?)*$|go\.etcd\.io/etcd/server/v3($| ))`)
@@ -168,7 +168,10 @@ func (p *Page) add(n *ast.FencedCodeBlock, section, heading string) error {
 	program := false
 	switch language := string(n.Language(p.Source)); language {
 	case "sh":
-		p.Outside = append(p.Outside, strings.Split(strings.TrimSpace(content), "\n")...)
+		for command := range strings.SplitSeq(strings.TrimSpace(content), "\n") {
+			command, _, _ = strings.Cut(command, "  # ") // What it does may stand behind it.
+			p.Outside = append(p.Outside, strings.TrimSpace(command))
+		}
 		return nil
 	case "go":
 		if program = strings.HasPrefix(content, "package main\n"); !program {
@@ -192,7 +195,7 @@ func (p *Page) add(n *ast.FencedCodeBlock, section, heading string) error {
 	if html, ok := above.(*ast.HTMLBlock); ok && comment.Match(HTML(html, p.Source)) {
 		// checkComment lets no other pass.
 		mended := marker.FindSubmatch(HTML(html, p.Source))
-		b.mended, b.docker = string(mended[1]), len(mended[1]) == 0
+		b.mended, b.docker = strings.Fields(string(mended[1])), len(mended[1]) == 0
 		above = above.PreviousSibling()
 	}
 	if paragraph, ok := above.(*ast.Paragraph); ok {
