@@ -371,7 +371,7 @@ func tellOutput(where, text string) {
 	}
 	for _, line := range lines {
 		if line != "" {
-			fmt.Printf("    %s: %s\n", where, drawing.Visible(line))
+			fmt.Printf("    %s: %s\n", where, drawing.Visible(strings.ReplaceAll(line, "\t", "  ")))
 		}
 	}
 }
