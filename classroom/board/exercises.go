@@ -26,8 +26,8 @@ type exerciseView struct {
 type roundView struct{ Name, Mark, State string }
 
 // exercises answers with the learner's exercises and one of them whole: the one that
-// the path names, or the one that is worked on, or the next. The page asks for it again and again, so it
-// shows what a check in a terminal has found.
+// the path names, or the one that is worked on, or the next. The page asks for it again
+// and again, so it shows what a check in a terminal has found.
 func (b *Board) exercises(w http.ResponseWriter, r *http.Request) {
 	states, err := b.book.States()
 	if err != nil {

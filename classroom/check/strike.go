@@ -18,9 +18,8 @@ type strike struct {
 	act     func(*call)
 
 	mu     sync.Mutex
-	taken  bool // its call has come
-	call   *call
-	struck bool // the scenario has acted
+	call   *call // that has come; or nil
+	struck bool  // the scenario has acted
 }
 
 // mostStrikes is how many there may be in a round.
@@ -57,10 +56,9 @@ func (p *program) hook(m *relay.Message) relay.Verdict {
 	strikes := p.strikes
 	p.mu.Unlock()
 	for _, s := range strikes {
-		if s.isTaken() || !s.matches(p.round, m) || !s.take() {
+		if s.isTaken() || !s.matches(p.round, m) || !s.take(m) {
 			continue
 		}
-		s.call = &call{m, make(chan relay.Verdict, 1)}
 		p.round.sprung <- s
 		return m.Await(s.call.verdict)
 	}
@@ -70,17 +68,17 @@ func (p *program) hook(m *relay.Message) relay.Verdict {
 func (s *strike) isTaken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.taken
+	return s.call != nil
 }
 
-// take reports whether nobody else has taken the strike.
-func (s *strike) take() bool {
+// take makes m the call of the strike, unless it has one.
+func (s *strike) take(m *relay.Message) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken {
+	if s.call != nil {
 		return false
 	}
-	s.taken = true
+	s.call = &call{m, make(chan relay.Verdict, 1)}
 	return true
 }
 

@@ -195,7 +195,7 @@ func finish(r *round, workers ...*program) {
 		judgeWords(w)
 	}
 	now := r.at(r.sync())
-	for job := range now.Range(jobsToDo) {
+	for _, job := range r.all(jobsToDo) {
 		name := strings.TrimPrefix(job.Key, jobsToDo)
 		if now.Get(jobResults+name) == nil {
 			r.refuse(0, "The program ended with status 0, but %s has no result. "+
