@@ -45,14 +45,19 @@ func (r *round) program(args ...string) *program {
 	p.env = []string{"ETCDCTL_DIAL_TIMEOUT=10s"}
 	p.out.woken, p.said.woken = r.woken, r.woken
 	r.programs = append(r.programs, p)
+	instead := map[string]string{}
 	for _, m := range r.etcd.Members {
 		through, err := relay.Start(m.Endpoint, 0)
 		r.must(err)
 		p.relays = append(p.relays, through)
+		instead[m.Endpoint] = through.Address
 		through.Hook(p.hook)
 		ctx, cancel := r.soon()
 		defer cancel()
 		r.must(through.Ready(ctx))
+	}
+	for _, through := range p.relays {
+		through.Advertise(instead)
 	}
 	return p
 }

@@ -191,8 +191,35 @@ func (c *call) down() error {
 			header, _ := c.back.Header() // It came with the answer.
 			c.front.SetHeader(header)
 		}
+		if c.Method == pb.Cluster_MemberList_FullMethodName {
+			answer = c.relay.rename(answer)
+		}
 		c.front.SendMsg(&answer)
 	}
+}
+
+// rename puts the addresses of Advertise into a list of members.
+func (r *Relay) rename(answer []byte) []byte {
+	r.mu.Lock()
+	advertised := r.advertised
+	r.mu.Unlock()
+	var list pb.MemberListResponse
+	if advertised == nil || proto.Unmarshal(answer, &list) != nil {
+		return answer
+	}
+	for _, member := range list.Members {
+		for i, address := range member.ClientURLs {
+			scheme, host, _ := strings.Cut(address, "://")
+			if other, ok := advertised[host]; ok {
+				member.ClientURLs[i] = scheme + "://" + other
+			}
+		}
+	}
+	renamed, err := proto.Marshal(&list)
+	if err != nil {
+		return answer
+	}
+	return renamed
 }
 
 // end returns the error that ends the call, if the hook lets it pass.

@@ -46,16 +46,17 @@ type Relay struct {
 	port    *ports.Reserved // nil when it was given
 	running sync.WaitGroup
 
-	mu       sync.Mutex
-	listener net.Listener  // nil while connections are refused
-	opened   chan struct{} // closed while there is a listener
-	up       bool          // does the member answer?
-	refusing bool
-	holding  bool
-	closed   bool
-	conns    map[*Conn]bool
-	ever     int
-	calls    map[string]int
+	mu         sync.Mutex
+	listener   net.Listener  // nil while connections are refused
+	opened     chan struct{} // closed while there is a listener
+	up         bool          // does the member answer?
+	refusing   bool
+	holding    bool
+	closed     bool
+	conns      map[*Conn]bool
+	advertised map[string]string
+	ever       int
+	calls      map[string]int
 }
 
 // Start returns a relay to the member at an address, host:port, which need not run
@@ -194,6 +195,15 @@ func (r *Relay) Hook(hook Hook) {
 		return
 	}
 	r.hook.Store(&hook)
+}
+
+// Advertise has the programs hear of other addresses when they ask which members there
+// are: of relays instead of members, each as host:port. Otherwise a client that calls
+// Sync would go past the relays from then on.
+func (r *Relay) Advertise(instead map[string]string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.advertised = instead
 }
 
 // Refuse has new connections refused until Resume. Those that are open stay.

@@ -810,6 +810,22 @@ func TestPortComesBack(t *testing.T) {
 	must(p.through.Get(soon(t), "/a"))
 }
 
+// A client that asks which members there are stays behind the relay.
+func TestAdvertise(t *testing.T) {
+	p := start(t, 1)
+	p.relay.Advertise(map[string]string{p.etcd.Members[0].Endpoint: p.relay.Address})
+	if err := p.through.Sync(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.through.Endpoints(); len(got) != 1 || got[0] != "http://"+p.relay.Address {
+		t.Errorf("it was told of %q", got)
+	}
+	must(p.through.Put(soon(t), "/a", "1"))
+	if calls := p.relay.Calls()[pb.KV_Put_FullMethodName]; calls != 1 {
+		t.Errorf("the relay has seen %d puts", calls)
+	}
+}
+
 func TestCounts(t *testing.T) {
 	p := start(t, 1)
 	if now, ever := p.relay.Connections(); now > 1 || ever > 1 {

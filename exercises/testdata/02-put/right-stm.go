@@ -1,4 +1,5 @@
-// Right: a software transaction, which compares all that it has read.
+// Right: a software transaction, which compares all that it has read. Before that it
+// asks etcd where the members are.
 package main
 
 import (
@@ -22,6 +23,9 @@ func main() { shared.Main(run) }
 func run(ctx context.Context, client *clientv3.Client) error {
 	if *id == "" {
 		return errors.New("no -id")
+	}
+	if err := client.Sync(ctx); err != nil {
+		return err
 	}
 	for tries := 0; ; tries++ {
 		line := ""
