@@ -11,7 +11,7 @@
 //
 // The same line is put at /visits/by/ID, in the same revision: the receipt. For
 // an id that has a receipt nothing is changed, and the receipt is printed. So
-// each id counts once, also when a call gets lost, or its answer, or comes late,
+// each id counts once, also when a call or its answer gets lost, or comes late,
 // and when others count at the same time. As long as etcd is back within 10 s,
 // the status is 0. Lesson 07 has what that takes.
 package main

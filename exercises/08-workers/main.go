@@ -43,11 +43,8 @@ func main() { shared.Main(run) }
 func run(ctx context.Context, client *clientv3.Client) error {
 	for {
 		jobs, err := open(ctx, client)
-		if err != nil {
+		if err != nil || len(jobs) == 0 {
 			return err
-		}
-		if len(jobs) == 0 {
-			return nil
 		}
 		for job := range jobs {
 			if ctx.Err() != nil {
