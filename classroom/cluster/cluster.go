@@ -79,10 +79,10 @@ type Cluster struct {
 	Dir string
 
 	temporary bool
-	owner     *os.File        // says that a temporary folder is in use
-	ports     *ports.Reserved // nil when they were given
-	peers     *peers          // nil for one member
-	acting    chan struct{}   // has room for the one that acts on the members
+	owner     *os.File       // says that a temporary folder is in use
+	ports     ports.Reserved // also while members are down
+	peers     *peers         // nil for one member
+	acting    chan struct{}  // has room for the one that acts on the members
 
 	mu      sync.Mutex
 	emptied chan struct{} // closed by the next Reset
@@ -139,10 +139,10 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 		}
 	}()
 
-	numbers, err := c.choosePorts(config.Port, 2*count)
-	if err != nil {
-		return nil, err
+	if c.ports, err = ports.Reserve(config.Port, 2*count); err != nil {
+		return nil, fmt.Errorf("%w: %w", errPort, err)
 	}
+	numbers := c.ports.Numbers
 	if count > 1 {
 		c.peers = newPeers()
 	}
@@ -340,9 +340,7 @@ func (c *Cluster) Close() error {
 	if c.peers != nil {
 		failures = append(failures, c.peers.close())
 	}
-	if c.ports != nil {
-		failures = append(failures, c.ports.Release())
-	}
+	failures = append(failures, c.ports.Release())
 	if c.temporary {
 		failures = append(failures, os.RemoveAll(c.Dir), c.owner.Close())
 	}
@@ -374,22 +372,3 @@ func fits(dir string, count int) error {
 
 // errPort is wrapped by the errors of members that found their port taken.
 var errPort = errors.New("a port is taken")
-
-// choosePorts returns count ports from first on, or free ones when first is 0, which
-// are reserved as long as the cluster runs, for the members that are down as well.
-func (c *Cluster) choosePorts(first, count int) (_ []int, err error) {
-	if first == 0 {
-		if c.ports, err = ports.Reserve(count); err != nil {
-			return nil, fmt.Errorf("%w: %w", errPort, err)
-		}
-		return c.ports.Numbers, nil
-	}
-	chosen := make([]int, count)
-	for i := range chosen {
-		chosen[i] = first + i
-		if err := ports.Free(chosen[i]); err != nil {
-			return nil, fmt.Errorf("%w: %w", errPort, err)
-		}
-	}
-	return chosen, nil
-}

@@ -43,7 +43,7 @@ type Relay struct {
 	member  *grpc.ClientConn
 	server  *grpc.Server
 	hook    atomic.Pointer[Hook]
-	port    *ports.Reserved // nil when it was given
+	port    ports.Reserved // also while connections are refused
 	running sync.WaitGroup
 
 	mu         sync.Mutex
@@ -69,18 +69,10 @@ func Start(member string, port int) (*Relay, error) {
 		calls:  map[string]int{},
 	}
 	var err error
-	if port == 0 {
-		// It stays the relay's own while connections are refused.
-		if r.port, err = ports.Reserve(1); err == nil {
-			port = r.port.Numbers[0]
-		}
-	} else {
-		err = ports.Free(port)
-	}
-	if err != nil {
+	if r.port, err = ports.Reserve(port, 1); err != nil {
 		return nil, fmt.Errorf("listen for programs: %w", err)
 	}
-	r.Address = "127.0.0.1:" + strconv.Itoa(port)
+	r.Address = "127.0.0.1:" + strconv.Itoa(r.port.Numbers[0])
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	// A member that comes back is wanted at once. One that takes the connection and
 	// stays silent is tried again each second.
@@ -93,7 +85,7 @@ func Start(member string, port int) (*Relay, error) {
 	)
 	if err != nil {
 		r.cancel()
-		r.release()
+		r.port.Release()
 		return nil, fmt.Errorf("make a client of the member: %w", err)
 	}
 	r.server = grpc.NewServer(
@@ -120,13 +112,7 @@ func (r *Relay) Close() {
 	r.server.Stop()
 	r.member.Close()
 	r.running.Wait()
-	r.release()
-}
-
-func (r *Relay) release() {
-	if r.port != nil {
-		r.port.Release() // It has no other error than that it is released.
-	}
+	r.port.Release() // It has no other error than that it is released.
 }
 
 // follow opens and closes the door as the member comes and goes.

@@ -772,7 +772,7 @@ func TestMemberDies(t *testing.T) {
 
 // A relay may be there before its member, at a port that it was given.
 func TestStartBeforeTheMember(t *testing.T) {
-	free := must(ports.Reserve(1))
+	free := must(ports.Reserve(0, 1))
 	defer free.Release()
 	port, taken := free.Numbers[0], must(net.Listen("tcp", "127.0.0.1:0"))
 	defer taken.Close()

@@ -11,33 +11,46 @@ import (
 	"strconv"
 )
 
-// The ports that Reserve tries. They lie below those that Linux, macOS and Windows
+// The free ports that Reserve tries. They lie below those that Linux, macOS and Windows
 // take for outgoing connections.
 const (
-	first = 20000
-	last  = 32000
+	firstFree = 20000
+	lastFree  = 32000
 )
 
-// Reserved are ports that Reserve gives to nobody else, in any process.
+// Reserved are ports, those that were free of which Reserve gives to nobody else, in any
+// process. The zero value has none.
 type Reserved struct {
 	Numbers []int
 
 	marks []net.PacketConn
 }
 
-// Reserve returns count TCP ports at which nobody listens. They stay reserved until
-// Release is called, or the process has ended. The error says that too few are free.
-func Reserve(count int) (*Reserved, error) {
-	r := &Reserved{}
-	for _, offset := range rand.Perm(last - first) {
-		if mark, err := reserve(first + offset); err == nil {
-			r.Numbers, r.marks = append(r.Numbers, first+offset), append(r.marks, mark)
+// Reserve returns count TCP ports at which nobody listens: those from first on, or free
+// ones when first is 0. Free ones stay reserved until Release is called, or the process
+// has ended; others are the affair of whoever chose them. The error says that too few
+// are free, or which one is taken.
+func Reserve(first, count int) (Reserved, error) {
+	var r Reserved
+	if first != 0 {
+		for number := first; number < first+count; number++ {
+			if err := listens(number); err != nil {
+				return Reserved{}, err
+			}
+			r.Numbers = append(r.Numbers, number)
+		}
+		return r, nil
+	}
+	for _, offset := range rand.Perm(lastFree - firstFree) {
+		number := firstFree + offset
+		if mark, err := reserve(number); err == nil {
+			r.Numbers, r.marks = append(r.Numbers, number), append(r.marks, mark)
 		}
 		if len(r.Numbers) == count {
 			return r, nil
 		}
 	}
-	return nil, errors.Join(fmt.Errorf("not %d ports are free from %d to %d", count, first, last), r.Release())
+	return Reserved{}, errors.Join(fmt.Errorf("not %d ports are free from %d to %d", count, firstFree, lastFree), r.Release())
 }
 
 // reserve takes the UDP port of the same number as a mark: the system gives it to one
@@ -47,14 +60,14 @@ func reserve(number int) (mark net.PacketConn, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := Free(number); err != nil {
+	if err := listens(number); err != nil {
 		return nil, errors.Join(err, mark.Close())
 	}
 	return mark, nil
 }
 
 // Release lets others have the ports.
-func (r *Reserved) Release() error {
+func (r Reserved) Release() error {
 	var failures []error
 	for _, mark := range r.marks {
 		failures = append(failures, mark.Close())
@@ -62,8 +75,8 @@ func (r *Reserved) Release() error {
 	return errors.Join(failures...)
 }
 
-// Free returns nil when nobody listens at the TCP port now.
-func Free(number int) error {
+// listens returns nil when one can listen at the TCP port now: nobody else does.
+func listens(number int) error {
 	listener, err := net.Listen("tcp", address(number))
 	if err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 )
 
 func TestReserve(t *testing.T) {
-	r, err := Reserve(6)
+	r, err := Reserve(0, 6)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -15,7 +15,7 @@ func TestReserve(t *testing.T) {
 			mark.Close()
 			t.Errorf("%d is reserved twice", number)
 		}
-		if err := Free(number); err != nil {
+		if _, err := Reserve(number, 1); err != nil {
 			t.Errorf("its owner cannot listen: %v", err)
 		}
 	}
