@@ -176,24 +176,15 @@ func listExercises(book *workbook.Book, asJSON bool) error {
 	if asJSON {
 		return printJSON(states)
 	}
-	passed, next := 0, -1
 	for i, s := range states {
-		mark := "·"
-		switch {
-		case s.Passed:
-			mark = "✓"
-			passed++
-		case next < 0:
-			mark, next = "→", i
-		}
-		line := mark + " " + s.Name
+		line := states.Mark(i) + " " + s.Name
 		if s.Last != nil && !s.Last.Passed && !s.Changed {
 			line += "  " + s.Last.Reason
 		}
 		fmt.Println(line)
 	}
-	fmt.Printf("%d of %d passed\n", passed, len(states))
-	if next >= 0 {
+	fmt.Printf("%d of %d passed\n", states.Passed(), len(states))
+	if next := states.Next(); next >= 0 {
 		do := "check "
 		if !states[next].Started {
 			do += "start "
@@ -275,7 +266,7 @@ func watchExercises(ctx context.Context, book *workbook.Book, verbose bool) erro
 	if err != nil {
 		return statusError{statusJudge, err}
 	}
-	next := slices.IndexFunc(states, func(s workbook.State) bool { return s.Started && !s.Passed })
+	next := states.Current()
 	fmt.Println("Save a file in my, and it is checked. Ctrl-C ends this.")
 	saved := book.Saved()
 	for {

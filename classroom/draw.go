@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 
@@ -19,14 +18,17 @@ func draw(file string, o drawing.Options, out string) error {
 	if err != nil {
 		return fmt.Errorf("draw %s: %w", file, err)
 	}
-	if out == "" {
-		return picture.Write(os.Stdout)
-	}
-	var svg bytes.Buffer
-	if err := picture.Write(&svg); err != nil {
+	svg, err := picture.SVG()
+	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(out, svg.Bytes(), 0o644); err != nil {
+	if out == "" {
+		if _, err := os.Stdout.Write(svg); err != nil {
+			return fmt.Errorf("write a drawing: %w", err)
+		}
+		return nil
+	}
+	if err := os.WriteFile(out, svg, 0o644); err != nil {
 		return fmt.Errorf("draw: %w", err)
 	}
 	fmt.Printf("Drawn: revisions %d to %d.\n", picture.First, picture.Last)

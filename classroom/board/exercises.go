@@ -1,7 +1,6 @@
 package board
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"go/doc/comment"
@@ -34,10 +33,9 @@ func (b *Board) exercises(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the exercises cannot be read: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
-	next := slices.IndexFunc(states, func(s workbook.State) bool { return !s.Passed })
-	shown := slices.IndexFunc(states, func(s workbook.State) bool { return s.Started && !s.Passed })
+	shown := states.Current()
 	if shown < 0 {
-		shown = max(next, 0)
+		shown = max(states.Next(), 0)
 	}
 	if name := r.PathValue("name"); name != "" {
 		if shown = slices.IndexFunc(states, func(s workbook.State) bool { return s.Name == name }); shown < 0 {
@@ -46,22 +44,10 @@ func (b *Board) exercises(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	var list []exerciseView
-	passed := 0
 	for i, s := range states {
-		view := exerciseView{s.Name, s.Name[:2], "·", stateOf(s), i == shown}
-		switch {
-		case s.Passed:
-			view.Mark = "✓"
-			passed++
-		case i == next:
-			view.Mark = "→"
-		}
-		list = append(list, view)
+		list = append(list, exerciseView{s.Name, s.Name[:2], states.Mark(i), stateOf(s), i == shown})
 	}
 	e, is := check.Exercises[shown], states[shown]
-	if is.Passed && is.Changed {
-		is.Last = nil // The file is again the one that had passed before.
-	}
 	text, err := b.book.Task(e)
 	if err != nil {
 		http.Error(w, "the exercise cannot be read: "+err.Error(), http.StatusInternalServerError)
@@ -71,13 +57,12 @@ func (b *Board) exercises(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	templates.ExecuteTemplate(w, "exercises.html", map[string]any{
 		"List":   list,
-		"Passed": passed,
+		"Passed": states.Passed(),
 		"Shown":  list[shown],
 		"Task":   template.HTML(task), // Whatever comes from the file is escaped there.
 		"File":   workbook.File(e.Name),
 		"Is":     is,
 		"Rounds": roundsOf(e, is),
-		"Built":  is.Last == nil || is.Last.Reason != workbook.NotBuilt,
 	})
 }
 
@@ -99,7 +84,7 @@ func stateOf(s workbook.State) string {
 	}
 }
 
-// roundsOf returns the rounds of the last check, or none when there was none.
+// roundsOf returns the rounds of the last check, or none when none was played.
 func roundsOf(e check.Exercise, s workbook.State) []roundView {
 	if s.Last == nil || s.Last.Reason == workbook.NotBuilt {
 		return nil
@@ -130,20 +115,25 @@ func (b *Board) refusedPicture(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	record, err := b.book.Refused(e)
-	var picture bytes.Buffer
-	if err == nil {
-		var drawn *drawing.Drawing
-		if drawn, err = drawing.New(record, drawing.Options{Title: "What etcd recorded when " + e.Name + " was refused"}); err == nil {
-			err = drawn.Write(&picture)
-		}
-	}
+	picture, err := b.drawRefusal(e)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		http.Error(w, e.Name+" was not refused", http.StatusNotFound)
 	case err != nil:
 		http.Error(w, "the history cannot be drawn: "+err.Error(), http.StatusInternalServerError)
 	default:
-		servePicture(w, picture.Bytes())
+		servePicture(w, picture)
 	}
+}
+
+func (b *Board) drawRefusal(e check.Exercise) ([]byte, error) {
+	record, err := b.book.Refused(e)
+	if err != nil {
+		return nil, err
+	}
+	drawn, err := drawing.New(record, drawing.Options{Title: "What etcd recorded when " + e.Name + " was refused"})
+	if err != nil {
+		return nil, err
+	}
+	return drawn.SVG()
 }

@@ -1,7 +1,6 @@
 package board
 
 import (
-	"bytes"
 	"errors"
 	"html/template"
 
@@ -35,14 +34,14 @@ func (s scene) timeline(past bool, end int64) template.HTML {
 	drawn, err := drawing.New(s.record, drawing.Options{From: max(1, last-columns+1), To: last, Prefix: s.prefix,
 		Lanes: mostLanes, LeaseName: func(id int64) string { return "…" + leaseName(id)[10:] },
 		Interactive: true, Columns: columns, Mark: mark})
-	var text bytes.Buffer
+	var svg []byte
 	if err == nil {
-		err = drawn.Write(&text)
+		svg, err = drawn.SVG()
 	}
 	if err != nil {
 		return html("unknown", err.Error())
 	}
-	return template.HTML(text.String())
+	return template.HTML(svg)
 }
 
 // changeView is one change as it is told in words.

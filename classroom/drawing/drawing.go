@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
-	"io"
 
 	"example.com/etcd-by-example/classroom/history"
 )
@@ -165,14 +164,11 @@ func New(record *history.Record, options Options) (*Drawing, error) {
 	return &Drawing{w.from, w.to, layOut(w, options)}, nil
 }
 
-// Write writes the drawing as one <svg> element.
-func (d *Drawing) Write(w io.Writer) error {
+// SVG returns the drawing as one <svg> element.
+func (d *Drawing) SVG() ([]byte, error) {
 	var text bytes.Buffer
 	if err := svg.Execute(&text, d.view); err != nil {
-		return fmt.Errorf("write a drawing: %w", err)
+		return nil, fmt.Errorf("write a drawing: %w", err)
 	}
-	if _, err := w.Write(text.Bytes()); err != nil {
-		return fmt.Errorf("write a drawing: %w", err)
-	}
-	return nil
+	return text.Bytes(), nil
 }

@@ -1,7 +1,6 @@
 package drawing
 
 import (
-	"bytes"
 	"encoding/xml"
 	"errors"
 	"flag"
@@ -98,11 +97,11 @@ func draw(t *testing.T, record *history.Record, options Options) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var text bytes.Buffer
-	if err := d.Write(&text); err != nil {
+	svg, err := d.SVG()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return text.String()
+	return string(svg)
 }
 
 // runs are what is drawn in testdata.

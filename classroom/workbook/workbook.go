@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +49,42 @@ type State struct {
 	Passed  bool     `json:"passed"`            // its file is the one that has passed
 	Last    *Verdict `json:"last,omitempty"`    // nil when no check has ended yet
 	Changed bool     `json:"changed,omitempty"` // since Last
+}
+
+// States are those of all exercises, in order.
+type States []State
+
+// Passed returns how many have passed.
+func (s States) Passed() int {
+	passed := 0
+	for _, state := range s {
+		if state.Passed {
+			passed++
+		}
+	}
+	return passed
+}
+
+// Next returns the index of the first that has not passed, or -1.
+func (s States) Next() int {
+	return slices.IndexFunc(s, func(state State) bool { return !state.Passed })
+}
+
+// Current returns the index of the first that was started and has not passed, or -1.
+func (s States) Current() int {
+	return slices.IndexFunc(s, func(state State) bool { return state.Started && !state.Passed })
+}
+
+// Mark returns ✓ for one that has passed, → for the next one, and · for the others.
+func (s States) Mark(i int) string {
+	switch {
+	case s[i].Passed:
+		return "✓"
+	case i == s.Next():
+		return "→"
+	default:
+		return "·"
+	}
 }
 
 // Verdict is what came of a check, as JSON for a teacher's programs.
@@ -83,13 +120,13 @@ func (b *Book) path(parts ...string) string {
 // File returns the learner's copy, from the root.
 func File(name string) string { return Folder + "/" + name + "/main.go" }
 
-// States returns the exercises in order.
-func (b *Book) States() ([]State, error) {
+// States returns how far the learner has come.
+func (b *Book) States() (States, error) {
 	pages, err := b.pages()
 	if err != nil {
 		return nil, err
 	}
-	var states []State
+	var states States
 	for _, e := range check.Exercises {
 		s := State{Name: e.Name}
 		hash, err := b.hash(e.Name)
@@ -99,8 +136,11 @@ func (b *Book) States() ([]State, error) {
 		if s.Started = err == nil; s.Started {
 			p := pages[e.Name]
 			s.Passed = p.Passed == hash
-			s.Last = p.Last
 			s.Changed = p.Last != nil && p.Judged != hash
+			s.Last = p.Last
+			if s.Passed && s.Changed {
+				s.Last, s.Changed = nil, false // It is again the file that had passed before.
+			}
 		}
 		states = append(states, s)
 	}
@@ -288,14 +328,14 @@ func (b *Book) Check(ctx context.Context, e check.Exercise, progress func(ended 
 	}
 	v.Seconds = float64(time.Since(began).Round(100*time.Millisecond)) / float64(time.Second)
 	if v.Passed {
-		err := os.Remove(filepath.Join(b.root, filepath.FromSlash(refused(e.Name))))
+		err := os.Remove(b.path(e.Name, refused))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return v, result, err
 		}
 	}
 	if result.Record != nil {
-		v.History = refused(e.Name)
-		if err := b.save(result, v.History); err != nil {
+		v.History = Folder + "/" + e.Name + "/" + refused
+		if err := b.save(result, e.Name); err != nil {
 			return v, result, err
 		}
 	}
@@ -327,18 +367,18 @@ func (b *Book) build(ctx context.Context, name, folder string) (program, said st
 	return program, "", nil
 }
 
-// refused is the file that has what etcd did in the last refusal, from the root. It is
-// there until the exercise passes.
-func refused(name string) string { return Folder + "/" + name + "/refused.history" }
+// refused is the file that has what etcd did in the last refusal of an exercise, beside
+// the copy. It is there until the exercise passes.
+const refused = "refused.history"
 
 // Refused returns what etcd did when the learner's copy was refused last.
 func (b *Book) Refused(e check.Exercise) (*history.Record, error) {
-	return history.LoadFile(filepath.Join(b.root, filepath.FromSlash(refused(e.Name))))
+	return history.LoadFile(b.path(e.Name, refused))
 }
 
 // save writes what etcd did, for the drawing of it.
 func (b *Book) save(result check.Result, name string) error {
-	file, err := os.Create(filepath.Join(b.root, filepath.FromSlash(name)))
+	file, err := os.Create(b.path(name, refused))
 	if err != nil {
 		return err
 	}

@@ -97,9 +97,7 @@ func (r *recording) drawn(ctx context.Context, title string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var file bytes.Buffer
-	err = picture.Write(&file)
-	return file.Bytes(), err
+	return picture.SVG()
 }
 
 // followLeases finds out how the leases end that the record hears of.
