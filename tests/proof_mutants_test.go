@@ -204,7 +204,7 @@ var mutants = []mutant{
 	{"01-connect/main.go", "calls without a deadline",
 		"context.WithTimeout(ctx, 10*time.Second)",
 		"context.WithCancel(ctx)",
-		"tests", "^TestFaults$/^server_killed$"},
+		"tests", "^TestFaults$/^member_killed$"},
 	{"01-connect/main.go", "Status without a deadline of its own",
 		"context.WithTimeout(ctx, time.Second)",
 		"context.WithCancel(ctx)",
@@ -224,7 +224,7 @@ var mutants = []mutant{
 	{"02-put/main.go", "calls without a deadline",
 		"context.WithTimeout(ctx, 10*time.Second)",
 		"context.WithTimeout(ctx, time.Hour)",
-		"tests", "^TestFaults$/^server_killed$"},
+		"tests", "^TestFaults$/^member_killed$"},
 	{"02-put/main.go", "no WithPrevKV",
 		"value, clientv3.WithPrevKV())",
 		"value)",
@@ -240,7 +240,7 @@ var mutants = []mutant{
 	{"03-get/main.go", "calls without a deadline",
 		"context.WithTimeout(ctx, 10*time.Second)",
 		"context.WithTimeout(ctx, time.Hour)",
-		"tests", "^TestFaults$/^server_killed$"},
+		"tests", "^TestFaults$/^member_killed$"},
 	{"03-get/main.go", "no WithCountOnly",
 		"clientv3.WithPrefix(), clientv3.WithCountOnly()",
 		"clientv3.WithPrefix()",
@@ -272,7 +272,7 @@ var mutants = []mutant{
 	{"05-lease/main.go", "calls without a deadline",
 		"context.WithTimeout(ctx, limit)",
 		"context.WithTimeout(ctx, 60*limit)",
-		"tests", "^TestFaults$/^server_killed$"},
+		"tests", "^TestFaults$/^member_killed$"},
 	{"05-lease/main.go", "the lease stays when the lesson ends early",
 		"\tdefer revoke(ctx, client, lease.ID)\n",
 		"",
@@ -284,7 +284,7 @@ var mutants = []mutant{
 	{"05-lease/main.go", "renewals that end early are not noticed",
 		"renewing.Err() == nil || ctx.Err() != nil",
 		"false",
-		"tests", "^TestFaults$/^lease_revoked$"},
+		"tests", "^TestFaults$/^leases_revoked$"},
 	{"05-lease/main.go", "Grant without WithoutCancel",
 		"context.WithTimeout(context.WithoutCancel(ctx), 9*time.Second)",
 		"context.WithTimeout(ctx, 9*time.Second)",
@@ -316,7 +316,7 @@ var mutants = []mutant{
 	{"05-lease/main.go", "revoke without a deadline",
 		"context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)",
 		"context.WithCancel(context.WithoutCancel(ctx))",
-		"tests", "^TestFaults$/^server_killed$"},
+		"tests", "^TestFaults$/^member_killed$"},
 	{"06-watch/follow.go", "watch without WithRequireLeader",
 		"context.WithCancel(clientv3.WithRequireLeader(ctx))",
 		"context.WithCancel(ctx)",
@@ -384,7 +384,7 @@ var mutants = []mutant{
 	{"06-watch/main.go", "writes without a deadline",
 		"context.WithTimeout(ctx, 10*time.Second)",
 		"context.WithCancel(ctx)",
-		"tests", "^TestFaults$/^server_killed$"},
+		"tests", "^TestFaults$/^member_killed$"},
 	{"07-op/main.go", "an update without a condition",
 		"\t\t\tIf(clientv3.Compare(clientv3.ModRevision(hosts), \"=\", revision)).\n",
 		"",
@@ -412,7 +412,7 @@ var mutants = []mutant{
 	{"08-txn-lock/lock.go", "release without a deadline",
 		"context.WithTimeout(\n\t\t\tcontext.WithoutCancel(ctx), 5*time.Second)",
 		"context.WithCancel(\n\t\t\tcontext.WithoutCancel(ctx))",
-		"tests", "^TestFaults$/^server_killed$"},
+		"tests", "^TestFaults$/^member_killed$"},
 	{"08-txn-lock/lock.go", "release revokes nothing",
 		"\t\tclient.Revoke(call, lease.ID)\n",
 		"\t\t_ = call\n",
@@ -615,6 +615,7 @@ func TestMutants(t *testing.T) {
 			t.Errorf("%s, %s: it has %d times %q, want 1", m.file, m.broken, n, m.old)
 		}
 	}
+	checkMutantTests(t)
 	checkMutantTable(t)
 	if !harness.Long() || !strings.Contains(flag.Lookup("test.run").Value.String(), "Mutants") || t.Failed() {
 		return
@@ -694,6 +695,20 @@ func (m mutant) apply(t *testing.T, dir string) {
 			t.Error(err)
 		}
 	})
+}
+
+// checkMutantTests looks whether the faults that mutants are to meet have these names.
+func checkMutantTests(t *testing.T) {
+	t.Helper()
+	faults := map[string]bool{}
+	for _, row := range midway {
+		faults["^TestFaults$/^"+strings.ReplaceAll(row.name, " ", "_")+"$"] = true
+	}
+	for _, m := range mutants {
+		if strings.HasPrefix(m.test, "^TestFaults$/") && !faults[m.test] {
+			t.Errorf("%s, %s: there is no test %s", m.file, m.broken, m.test)
+		}
+	}
 }
 
 // checkMutantTable compares the table in docs/CONTRIBUTING.md with the list. With
