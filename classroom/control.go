@@ -17,7 +17,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"example.com/etcd-by-example/classroom/cluster"
 )
@@ -54,9 +53,10 @@ func socket(port int) (string, error) {
 	return filepath.Join(dir, fmt.Sprintf("classroom-%d.sock", port)), nil
 }
 
-// control answers commands about etcd until the returned function is called, which
-// returns when none is under way any more.
-func control(etcd *cluster.Cluster, port int) (stop func(), err error) {
+// control answers commands, which commands has the mux handle, until the returned
+// function is called. That returns when none is under way any more. What it does not
+// handle is answered with a sentence.
+func control(port int, otherwise string, commands func(*http.ServeMux)) (stop func(), err error) {
 	path, err := socket(port)
 	if err != nil {
 		return nil, err
@@ -68,21 +68,10 @@ func control(etcd *cluster.Cluster, port int) (stop func(), err error) {
 		return nil, fmt.Errorf("listen for commands: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /members", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, statuses(r.Context(), etcd.Members))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, otherwise, http.StatusNotFound)
 	})
-	mux.HandleFunc("POST /members/{who}/{action}", func(w http.ResponseWriter, r *http.Request) {
-		act(w, r, etcd)
-	})
-	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), startLimit)
-		defer cancel()
-		if err := etcd.Reset(ctx); err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-			return
-		}
-		answer(w, statuses(ctx, etcd.Members))
-	})
+	commands(mux)
 	life, end := context.WithCancel(context.Background())
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return life }}
@@ -95,6 +84,37 @@ func control(etcd *cluster.Cluster, port int) (stop func(), err error) {
 		server.Shutdown(ctx)
 		serving.Wait()
 	}, nil
+}
+
+// controlMembers answers commands about members.
+func controlMembers(mux *http.ServeMux, etcd *cluster.Cluster) {
+	mux.HandleFunc("GET /members", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, statuses(r.Context(), etcd.Members))
+	})
+	mux.HandleFunc("POST /members/{who}/{action}", func(w http.ResponseWriter, r *http.Request) {
+		act(w, r, etcd)
+	})
+}
+
+// emptied is a store without keys.
+type emptied struct {
+	Revision int64
+	Shared   bool // others have keys in it
+}
+
+// controlStore answers commands about the store that is at the endpoints.
+func controlStore(mux *http.ServeMux, endpoints []string, reset func(context.Context) (emptied, error)) {
+	mux.HandleFunc("GET /store", func(w http.ResponseWriter, r *http.Request) { answer(w, endpoints) })
+	mux.HandleFunc("POST /store/reset", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), startLimit)
+		defer cancel()
+		store, err := reset(ctx)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		answer(w, store)
+	})
 }
 
 // act does what the request asks for and answers with the members' status.
@@ -182,8 +202,7 @@ func role(ctx context.Context, m *cluster.Member) string {
 	if state := m.State(); state != "" {
 		return state
 	}
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{m.Endpoint}, Logger: zap.NewNop()})
+	client, err := clientv3.New(m.Client())
 	if err != nil {
 		return "silent"
 	}
@@ -205,7 +224,7 @@ func role(ctx context.Context, m *cluster.Member) string {
 
 // listMembers prints a line for each member of the classroom on port.
 func listMembers(ctx context.Context, port int) error {
-	list, err := ask(ctx, port, http.MethodGet, "/members")
+	list, err := ask[[]memberStatus](ctx, port, http.MethodGet, "/members")
 	if err != nil {
 		return fmt.Errorf("member list: %w", err)
 	}
@@ -216,7 +235,7 @@ func listMembers(ctx context.Context, port int) error {
 // actOnMembers does something to members of the classroom on port, and prints a line
 // for each of them.
 func actOnMembers(ctx context.Context, port int, action, who string) error {
-	list, err := ask(ctx, port, http.MethodPost, "/members/"+url.PathEscape(who)+"/"+action)
+	list, err := ask[[]memberStatus](ctx, port, http.MethodPost, "/members/"+url.PathEscape(who)+"/"+action)
 	if err != nil {
 		return fmt.Errorf("member %s %s: %w", action, who, err)
 	}
@@ -237,13 +256,9 @@ func printMembers(list []memberStatus) {
 // reset empties the store of the classroom on port, and no other: when the
 // environment names another etcd, the user may mean that one.
 func reset(ctx context.Context, port int) error {
-	list, err := ask(ctx, port, http.MethodGet, "/members")
+	own, err := ask[[]string](ctx, port, http.MethodGet, "/store")
 	if err != nil {
 		return fmt.Errorf("reset: %w", err)
-	}
-	var own []string
-	for _, m := range list {
-		own = append(own, m.Endpoint)
 	}
 	if namespace := os.Getenv("ETCD_NAMESPACE"); namespace != "" {
 		return fmt.Errorf("reset: it empties the whole store, and ETCD_NAMESPACE says that "+
@@ -254,10 +269,16 @@ func reset(ctx context.Context, port int) error {
 			"did not start: unset ETCDCTL_ENDPOINTS to empty the store at %s, or name "+
 			"another classroom with -port", strings.Join(others, ","), port, strings.Join(own, ","))
 	}
-	if _, err := ask(ctx, port, http.MethodPost, "/reset"); err != nil {
+	store, err := ask[emptied](ctx, port, http.MethodPost, "/store/reset")
+	switch {
+	case err != nil:
 		return fmt.Errorf("reset: %w", err)
+	case store.Shared:
+		fmt.Printf("Your keys are gone. The store is shared, and at revision %d: "+
+			"what the page shows at 2 is at %d or later here.\n", store.Revision, store.Revision+1)
+	default:
+		fmt.Printf("The store is empty, at revision %d.\n", store.Revision)
 	}
-	fmt.Println("The store is empty, at revision 1.")
 	return nil
 }
 
@@ -280,13 +301,13 @@ func notAmong(own []string, list string) []string {
 	return others
 }
 
-// ask sends one request to the classroom on port.
-func ask(ctx context.Context, port int, method, path string) ([]memberStatus, error) {
+// ask sends one request to the classroom on port, and returns its answer.
+func ask[T any](ctx context.Context, port int, method, path string) (told T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
 	name, err := socket(port)
 	if err != nil {
-		return nil, err
+		return told, err
 	}
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -296,24 +317,23 @@ func ask(ctx context.Context, port int, method, path string) ([]memberStatus, er
 	}}
 	request, err := http.NewRequestWithContext(ctx, method, "http://classroom"+path, nil)
 	if err != nil {
-		return nil, err
+		return told, err
 	}
 	response, err := client.Do(request)
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("the classroom on port %d has not answered: %w", port, ctx.Err())
+		return told, fmt.Errorf("the classroom on port %d has not answered: %w", port, ctx.Err())
 	case err != nil:
-		return nil, fmt.Errorf("no classroom runs on port %d: "+
+		return told, fmt.Errorf("no classroom runs on port %d: "+
 			"start it with go run ./classroom, or name its port with -port", port)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		text, err := io.ReadAll(io.LimitReader(response.Body, 4096))
 		if err != nil {
-			return nil, err
+			return told, err
 		}
-		return nil, errors.New(strings.TrimSpace(string(text)))
+		return told, errors.New(strings.TrimSpace(string(text)))
 	}
-	var list []memberStatus
-	return list, json.NewDecoder(response.Body).Decode(&list)
+	return told, json.NewDecoder(response.Body).Decode(&told)
 }

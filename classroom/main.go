@@ -5,6 +5,7 @@
 //	                                 until Ctrl-C; with ETCDCTL_ENDPOINTS set,
 //	                                 only the board, of the etcd that it names
 //	go run ./classroom -members 3    three members, on 2379, 2381 and 2383
+//	go run ./classroom -class        an etcd that a class shares: docs/CLASS.md
 //	go run ./classroom -help         all that it can do; after the name of a
 //	                                 command, what that does
 package main
@@ -23,6 +24,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"example.com/etcd-by-example/classroom/class"
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/course"
 	"example.com/etcd-by-example/classroom/drawing"
@@ -102,6 +104,7 @@ func exactly(count int, how string) cobra.PositionalArgs {
 func commands() *cobra.Command {
 	var config cluster.Config
 	var address string
+	var shared bool
 	classroom := &cobra.Command{
 		Use:   "classroom",
 		Short: "Run an etcd that needs no Docker, and the board that shows it",
@@ -114,7 +117,7 @@ func commands() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return open(cmd.Context(), cmd.Flags(), config, address)
+			return open(cmd.Context(), cmd.Flags(), config, shared, address)
 		},
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -127,10 +130,13 @@ func commands() *cobra.Command {
 	flags.IntVar(&config.Members, "members", 1, "start this `number` of members")
 	flags.StringVar(&config.Dir, "data", "", "keep the data in `dir`; "+
 		"without it, a temporary folder is used and removed")
+	flags.BoolVar(&shared, "class", false, "share the etcd with a class: others join "+
+		"with what is printed, and each has keys of their own")
 	portFlag(flags, &config.Port)
 	boardFlag(flags, &address)
 	classroom.AddCommand(tourCommand(), memberCommand(), resetCommand(),
-		recordCommand(), drawCommand(), replayCommand(), checkCommand())
+		recordCommand(), drawCommand(), replayCommand(), checkCommand(),
+		joinCommand(), classCommand())
 	return classroom
 }
 
@@ -147,7 +153,7 @@ func boardFlag(flags *pflag.FlagSet, address *string) {
 }
 
 // open runs an etcd and the board, or only the board of one that runs.
-func open(ctx context.Context, flags *pflag.FlagSet, config cluster.Config, address string) error {
+func open(ctx context.Context, flags *pflag.FlagSet, config cluster.Config, shared bool, address string) error {
 	switch {
 	case config.Members < 1 || config.Members > 7:
 		return fmt.Errorf("-members %d: from 1 to 7 make sense", config.Members)
@@ -158,7 +164,13 @@ func open(ctx context.Context, flags *pflag.FlagSet, config cluster.Config, addr
 	if err != nil {
 		return err
 	}
-	if os.Getenv("ETCDCTL_ENDPOINTS") == "" {
+	switch {
+	case os.Getenv("ETCDCTL_ENDPOINTS") != "":
+	case shared:
+		return teach(ctx, config, where)
+	case class.Kept(config.Dir):
+		return fmt.Errorf("%s has the data of a class: give -class as well, or another folder", config.Dir)
+	default:
 		return serve(ctx, config, where)
 	}
 	flags.Visit(func(f *pflag.Flag) {
@@ -282,4 +294,61 @@ func replayCommand() *cobra.Command {
 	}
 	boardFlag(command.Flags(), &address)
 	return command
+}
+
+func joinCommand() *cobra.Command {
+	var port int
+	command := &cobra.Command{
+		Use:   "join CODE NAME",
+		Short: "Take part in a class that shares one etcd",
+		Long: "Take part in a class that shares one etcd, until Ctrl-C. The lessons and etcdctl find\n" +
+			"an etcd on this machine then, with keys of your own. The teacher tells the CODE.",
+		Args: exactly(2, "join CODE NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return join(cmd.Context(), args[0], args[1], port)
+		},
+	}
+	command.Flags().IntVar(&port, "port", 2379, "the `port` of 127.0.0.1 for your own keys; "+
+		"the keys of the whole class are two below it")
+	return command
+}
+
+func classCommand() *cobra.Command {
+	const how = "class list|room, or classroom class remove|free|reset NAME"
+	var port int
+	command := &cobra.Command{
+		Use:   "class",
+		Short: "List who is in the class, or act on them",
+		Args:  func(*cobra.Command, []string) error { return usage(how) },
+		RunE:  func(*cobra.Command, []string) error { return nil },
+	}
+	portFlag(command.PersistentFlags(), &port)
+	command.AddCommand(&cobra.Command{
+		Use:   "list",
+		Short: "List all who have ever joined",
+		Args:  exactly(0, how),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return listClass(cmd.Context(), port) },
+	}, &cobra.Command{
+		Use:   "room",
+		Short: "Make room in a database that is full: compact, defragment, disarm the alarm",
+		Args:  exactly(0, how),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return actOnClass(cmd.Context(), port, "room", "") },
+	})
+	for _, action := range []string{"remove", "free", "reset"} {
+		command.AddCommand(&cobra.Command{
+			Use:   action + " NAME",
+			Short: whatClassActions[action],
+			Args:  exactly(1, how),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return actOnClass(cmd.Context(), port, action, args[0])
+			},
+		})
+	}
+	return command
+}
+
+var whatClassActions = map[string]string{
+	"remove": "End a learner's part in the class, and delete their keys; nobody gets the name again",
+	"free":   "Let somebody with another machine have a name and its keys",
+	"reset":  "Delete the keys of a learner, or with the name class those of all",
 }

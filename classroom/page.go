@@ -53,6 +53,13 @@ func (b openedBoard) close() error {
 	return b.Close()
 }
 
+// end closes the board, and adds what goes wrong to err.
+func (b openedBoard) end(err *error) {
+	if failed := b.close(); failed != nil {
+		*err = errors.Join(*err, fmt.Errorf("stop the board: %w", failed))
+	}
+}
+
 // openBoard starts the board where it is wanted and prints its address.
 func openBoard(ctx context.Context, where boardPlace, config board.Config) (openedBoard, error) {
 	if where.off {

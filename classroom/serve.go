@@ -14,7 +14,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/version"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"example.com/etcd-by-example/classroom/board"
 	"example.com/etcd-by-example/classroom/cluster"
@@ -25,41 +24,32 @@ const startLimit = 30 * time.Second
 
 // serve runs the members and their board until ctx ends, and says how to use
 // them. It returns nil when ctx has ended and everything was cleaned up.
-func serve(ctx context.Context, config cluster.Config, where boardPlace) error {
-	for i := range 2 * max(config.Members, 1) {
-		if err := taken(ctx, config.Port+i); err != nil {
-			return err
-		}
-	}
-	starting, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	config.Ended = func(m *cluster.Member, how string) {
-		fmt.Fprintf(os.Stderr, "classroom: %s has ended by itself, %s; its log is %s; to start it: "+
-			"go run ./classroom -port %d member restart %s\n", m.Name, how, m.Log(), config.Port, m.Name)
-	}
-	etcd, err := cluster.Start(starting, config)
+func serve(ctx context.Context, config cluster.Config, where boardPlace) (err error) {
+	etcd, end, err := startMembers(ctx, config, config.Port)
 	if err != nil {
 		return err
 	}
-	stopControl, err := control(etcd, config.Port)
+	defer end(&err)
+	stopControl, err := control(config.Port, "no class shares this etcd: for that, start it with -class", func(mux *http.ServeMux) {
+		controlMembers(mux, etcd)
+		controlStore(mux, etcd.Endpoints(), func(ctx context.Context) (emptied, error) {
+			return emptied{Revision: 1}, etcd.Reset(ctx)
+		})
+	})
 	if err != nil {
-		return errors.Join(err, etcd.Close())
+		return err
 	}
+	defer stopControl()
 	shown, err := openBoard(ctx, where, board.Config{
-		Etcd: &clientv3.Config{
-			Endpoints:            etcd.Endpoints(),
-			DialTimeout:          2 * time.Second,
-			DialKeepAliveTime:    2 * time.Second,
-			DialKeepAliveTimeout: 6 * time.Second,
-			Logger:               zap.NewNop(),
-		},
+		Etcd:    lasting(etcd.Client()),
 		Cluster: etcd,
 		Env:     lessonEnv(etcd.Endpoints()),
 	})
 	if err != nil {
-		stopControl()
-		return errors.Join(err, etcd.Close())
+		return err
 	}
+	// The lessons that run end first: they clean up in etcd.
+	defer shown.end(&err)
 	endpoints := strings.Join(etcd.Endpoints(), ",")
 	fmt.Printf("etcd %s runs, members: %d\n", version.Version, len(etcd.Members))
 	fmt.Println("  clients  ", endpoints)
@@ -77,13 +67,49 @@ func serve(ctx context.Context, config cluster.Config, where boardPlace) error {
 	fmt.Println("Ctrl-C stops it.")
 
 	<-ctx.Done()
-	// The lessons that run end first: they clean up in etcd.
-	boardErr := shown.close()
-	stopControl()
-	if err := errors.Join(boardErr, etcd.Close()); err != nil {
-		return fmt.Errorf("stop etcd: %w", err)
+	return nil
+}
+
+// startMembers starts the members of the classroom on port, when their own ports are
+// free. The returned function ends them, and says so when nothing went wrong.
+func startMembers(ctx context.Context, config cluster.Config, port int) (*cluster.Cluster, func(*error), error) {
+	if err := free(ctx, config.Port, 2*max(config.Members, 1)); err != nil {
+		return nil, nil, err
 	}
-	fmt.Println("etcd has stopped.")
+	starting, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	config.Ended = func(m *cluster.Member, how string) {
+		fmt.Fprintf(os.Stderr, "classroom: %s has ended by itself, %s; its log is %s; to start it: "+
+			"go run ./classroom -port %d member restart %s\n", m.Name, how, m.Log(), port, m.Name)
+	}
+	etcd, err := cluster.Start(starting, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	return etcd, func(err *error) {
+		if failed := etcd.Close(); failed != nil {
+			*err = errors.Join(*err, fmt.Errorf("stop etcd: %w", failed))
+		}
+		if *err == nil {
+			fmt.Println("etcd has stopped.")
+		}
+	}, nil
+}
+
+// lasting returns the configuration of a client that finds a member that hangs.
+func lasting(etcd clientv3.Config) *clientv3.Config {
+	etcd.DialTimeout = 2 * time.Second
+	etcd.DialKeepAliveTime, etcd.DialKeepAliveTimeout = 2*time.Second, 6*time.Second
+	return &etcd
+}
+
+// free returns an error when one of so many ports is taken.
+func free(ctx context.Context, port, count int) error {
+	for i := range count {
+		if err := taken(ctx, port+i); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

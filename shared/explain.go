@@ -37,6 +37,8 @@ var signs = []struct{ pattern, cause, next string }{
 		"check ETCDCTL_USER and ETCDCTL_PASSWORD"},
 	{"no leader", "it answers, but has no leader: it reaches too few members",
 		"start those that are down, or heal the network; it takes a majority"},
+	{"class's etcd", "the class's etcd does not answer",
+		"wait: the desk, in the terminal of join, tells when it is back"},
 	{"deadline exceeded", "no answer in time (ETCDCTL_DIAL_TIMEOUT)", elsewhere},
 }
 

@@ -7,16 +7,20 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/etcdmain"
+	"go.uber.org/zap"
 
 	"example.com/etcd-by-example/classroom/internal/ports"
 )
@@ -61,6 +65,10 @@ type Config struct {
 	// input does. When it is empty, the server of this program is run.
 	Program string
 
+	// Secure has the members listen for clients of other machines as well, and take
+	// none without a certificate. When it is nil, they listen on 127.0.0.1 alone.
+	Secure *Secure
+
 	// Args are further command-line arguments for every member. They come last
 	// and win over those that the package gives.
 	Args []string
@@ -68,6 +76,35 @@ type Config struct {
 	// Ended, when it is set, is called when a member that was ready has ended, and
 	// nobody has asked for that here. how is what the system says.
 	Ended func(m *Member, how string)
+}
+
+// Secure is how clients and members know each other. All are PEM.
+type Secure struct {
+	CA        []byte // who signed the clients' certificates
+	Cert, Key []byte // what the members show
+
+	// Client is how this program itself reaches a member.
+	Client *tls.Config
+}
+
+// keep writes down what the members read, and returns the arguments for that.
+func (s *Secure) keep(dir string) ([]string, error) {
+	var args []string
+	for _, file := range []struct {
+		flag, name string
+		content    []byte
+	}{
+		{"--trusted-ca-file=", "clients.pem", s.CA},
+		{"--cert-file=", "member.pem", s.Cert},
+		{"--key-file=", "member-key.pem", s.Key},
+	} {
+		name := filepath.Join(dir, file.name)
+		if err := os.WriteFile(name, file.content, 0o600); err != nil {
+			return nil, fmt.Errorf("write down the members' certificates: %w", err)
+		}
+		args = append(args, file.flag+name)
+	}
+	return append(args, "--client-cert-auth"), nil
 }
 
 // Cluster is a set of etcd members that were started together.
@@ -82,6 +119,7 @@ type Cluster struct {
 	owner     *os.File       // says that a temporary folder is in use
 	ports     ports.Reserved // also while members are down
 	peers     *peers         // nil for one member
+	client    *tls.Config    // nil without Config.Secure
 	acting    chan struct{}  // has room for the one that acts on the members
 
 	mu      sync.Mutex
@@ -146,13 +184,23 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	if count > 1 {
 		c.peers = newPeers()
 	}
+	prefix, listen := "", "http://127.0.0.1:"
+	var secured []string
+	if config.Secure != nil {
+		prefix, listen = "https://", "https://0.0.0.0:"
+		c.client = config.Secure.Client
+		if secured, err = config.Secure.keep(c.Dir); err != nil {
+			return nil, err
+		}
+	}
 	var initial []string
 	for i := range count {
 		m := &Member{
 			Name:     memberName(i),
-			Endpoint: "127.0.0.1:" + strconv.Itoa(numbers[2*i]),
+			Endpoint: prefix + "127.0.0.1:" + strconv.Itoa(numbers[2*i]),
 			Data:     filepath.Join(c.Dir, memberName(i)),
 			program:  config.Program,
+			client:   c.client,
 			ended:    config.Ended,
 			peers:    c.peers,
 		}
@@ -173,8 +221,8 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 			"etcd",
 			"--name=" + m.Name,
 			"--data-dir=" + m.Data,
-			"--listen-client-urls=http://" + m.Endpoint,
-			"--advertise-client-urls=http://" + m.Endpoint,
+			"--listen-client-urls=" + listen + strconv.Itoa(numbers[2*i]),
+			"--advertise-client-urls=" + m.url(),
 			"--listen-peer-urls=http://127.0.0.1:" + strconv.Itoa(numbers[2*i+1]),
 			"--initial-advertise-peer-urls=" + m.PeerURL,
 			"--initial-cluster=" + strings.Join(initial, ","),
@@ -186,7 +234,7 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 			m.args = append(m.args,
 				"--heartbeat-interval=10", "--election-timeout=100")
 		}
-		m.args = append(m.args, config.Args...)
+		m.args = slices.Concat(m.args, secured, config.Args)
 	}
 	if err := c.run(ctx); err != nil {
 		return nil, err
@@ -214,7 +262,12 @@ func ready(ctx context.Context, members []*Member) error {
 	return nil
 }
 
-// Endpoints returns where the members listen for clients, as host:port.
+// Client returns how to reach the members.
+func (c *Cluster) Client() clientv3.Config {
+	return clientv3.Config{Endpoints: c.Endpoints(), TLS: c.client, Logger: zap.NewNop()}
+}
+
+// Endpoints returns where the members listen for clients: see Member.Endpoint.
 func (c *Cluster) Endpoints() []string {
 	var endpoints []string
 	for _, m := range c.Members {

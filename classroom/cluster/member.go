@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ import (
 	"syscall"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"example.com/etcd-by-example/classroom/internal/process"
 )
 
@@ -30,7 +34,7 @@ type Member struct {
 	// Name is its name in the cluster: etcd1, etcd2 and so on.
 	Name string
 
-	// Endpoint is where it listens for clients, as host:port.
+	// Endpoint is where it listens for clients, as host:port, or with TLS as a URL.
 	Endpoint string
 
 	// Data is its data folder. Beside it, with the ending .log, is its log.
@@ -45,6 +49,7 @@ type Member struct {
 	proxy   string
 	program string
 	args    []string
+	client  *tls.Config // how to reach it; nil without TLS
 	ended   func(*Member, string)
 
 	mu     sync.Mutex
@@ -69,6 +74,19 @@ var Actions = map[string]func(context.Context, *Member) error{
 
 // Log returns the name of the member's log file.
 func (m *Member) Log() string { return m.Data + ".log" }
+
+// url returns where it listens for clients, as one.
+func (m *Member) url() string {
+	if m.client == nil {
+		return "http://" + m.Endpoint
+	}
+	return m.Endpoint
+}
+
+// Client returns how to reach the member alone.
+func (m *Member) Client() clientv3.Config {
+	return clientv3.Config{Endpoints: []string{m.Endpoint}, TLS: m.client, Logger: zap.NewNop()}
+}
 
 // PID returns the member's process ID, or 0 when it does not run.
 func (m *Member) PID() int {
@@ -342,12 +360,12 @@ func (m *Member) healthy(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(
-		ctx, http.MethodGet, "http://"+m.Endpoint+"/health", nil)
+		ctx, http.MethodGet, m.url()+"/health", nil)
 	if err != nil {
 		return false
 	}
-	request.Close = true
-	answer, err := http.DefaultClient.Do(request)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: m.client, DisableKeepAlives: true}}
+	answer, err := client.Do(request)
 	if err != nil {
 		return false
 	}
