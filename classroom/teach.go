@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,6 +93,7 @@ func teach(ctx context.Context, config cluster.Config, where boardPlace) (err er
 	fmt.Println("A class can join:")
 	for _, address := range reachable(":" + strconv.Itoa(port+classDoor)) {
 		host, _, _ := net.SplitHostPort(address)
+		host = cmp.Or(host, "127.0.0.1") // A machine with no network is a class of one.
 		fmt.Printf("  go run ./classroom join %s NAME\n", shared.Code(host))
 	}
 	fmt.Println("You are in it, as " + class.Teacher + ". In other terminals, do as the page says.")
