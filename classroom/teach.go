@@ -59,7 +59,7 @@ func teach(ctx context.Context, config cluster.Config, where boardPlace) (err er
 	defer cancel()
 	shared, err := class.Open(opening, class.Config{
 		Authority: authority,
-		Etcd:      *lasting(etcd.Client()),
+		Etcd:      etcd.Client(),
 		Ports:     clientPorts(config),
 		Address:   ":" + strconv.Itoa(port+classDoor),
 	})

@@ -102,7 +102,7 @@ func Open(ctx context.Context, config Config) (_ *Class, err error) {
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	if c.client, err = clientv3.New(config.Etcd); err != nil {
+	if c.client, err = clientv3.New(patient(config.Etcd)); err != nil {
 		return nil, fmt.Errorf("make a client of the class's etcd: %w", err)
 	}
 	c.register = register{c.client}

@@ -138,7 +138,7 @@ func (d *Desk) open(ctx context.Context, etcd clientv3.Config, listeners *doors)
 			d.Close()
 		}
 	}()
-	if d.client, err = clientv3.New(etcd); err != nil {
+	if d.client, err = clientv3.New(patient(etcd)); err != nil {
 		return fmt.Errorf("make a client of the class's etcd: %w", err)
 	}
 	arrived := make(chan struct{})
@@ -160,18 +160,19 @@ func (d *Desk) open(ctx context.Context, etcd clientv3.Config, listeners *doors)
 
 // etcd is how to reach the class's etcd for who was let in.
 func (c Code) etcd(in pass) clientv3.Config {
+	return clientv3.Config{Endpoints: in.endpoints, TLS: c.print.known(in.cert), Logger: zap.NewNop()}
+}
+
+// patient returns the configuration of a client that lasts as long as a class: it finds
+// a member that hangs, and tries one that was away each second.
+func patient(etcd clientv3.Config) clientv3.Config {
 	connect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 2 * time.Second}
 	connect.Backoff.BaseDelay, connect.Backoff.MaxDelay = 100*time.Millisecond, again
-	return clientv3.Config{
-		Endpoints:            in.endpoints,
-		TLS:                  c.print.known(in.cert),
-		DialTimeout:          2 * time.Second,
-		DialKeepAliveTime:    10 * time.Second,
-		DialKeepAliveTimeout: 3 * time.Second,
-		MaxCallSendMsgSize:   math.MaxInt32, // What is too large, etcd says.
-		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(connect), grpc.WithIdleTimeout(0)},
-		Logger:               zap.NewNop(),
-	}
+	etcd.DialTimeout = 2 * time.Second
+	etcd.DialKeepAliveTime, etcd.DialKeepAliveTimeout = 10*time.Second, 3*time.Second
+	etcd.MaxCallSendMsgSize = math.MaxInt32 // What is too large, etcd says.
+	etcd.DialOptions = []grpc.DialOption{grpc.WithConnectParams(connect), grpc.WithIdleTimeout(0)}
+	return etcd
 }
 
 // serve answers like an etcd in which the keys with a prefix are all that there are.

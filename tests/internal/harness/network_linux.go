@@ -3,7 +3,11 @@ package harness
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -68,3 +72,46 @@ func raiseLoopback() error {
 	request.SetUint16(unix.IFF_UP)
 	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request)
 }
+
+// Cable connects two networks, in which it has the addresses given, such as
+// 10.7.1.1/24. It goes with either network.
+func Cable(t *testing.T, one, other Network, addressOne, addressOther string) error {
+	t.Helper()
+	// A network has no name. That of a process that is in it serves as one.
+	resident := exec.Command("cat")
+	stay, err := resident.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := other(resident.Start); err != nil {
+		return fmt.Errorf("start a process in a network: %w", err)
+	}
+	defer func() {
+		stay.Close()
+		resident.Wait()
+	}()
+	end := fmt.Sprint("c", cables.Add(1))
+	for _, step := range []struct {
+		in   Network
+		args []string
+	}{
+		{one, []string{"link", "add", end, "type", "veth", "peer", "name", "class", "netns", strconv.Itoa(resident.Process.Pid)}},
+		{one, []string{"address", "add", addressOne, "dev", end}},
+		{one, []string{"link", "set", end, "up"}},
+		{other, []string{"address", "add", addressOther, "dev", "class"}},
+		{other, []string{"link", "set", "class", "up"}},
+	} {
+		if err := step.in(func() error {
+			if output, err := exec.Command("ip", step.args...).CombinedOutput(); err != nil {
+				return fmt.Errorf("ip %s: %w\n%s", strings.Join(step.args, " "), err, output)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cables counts those that were laid, so that each has a name of its own.
+var cables atomic.Int64

@@ -64,22 +64,28 @@ func (p *player) terminal(name string) (t *terminal, err error) {
 // Etcd starts the etcd of a session that does not start one by itself. A
 // learner has it running since the beginning of the page.
 func (p *player) startEtcd() error {
-	t, err := p.terminal("Terminal 1")
+	_, err := p.begin("Terminal 1", "go run ./classroom", "Ctrl-C stops it.")
+	return err
+}
+
+// begin starts what a terminal is for, and returns what it has printed up to a line.
+func (p *player) begin(name, command, last string) (string, error) {
+	t, err := p.terminal(name)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := t.send("go run ./classroom"); err != nil {
-		return err
+	if err := t.send(command); err != nil {
+		return "", err
 	}
 	var printed []string
-	for !slices.Contains(printed, "Ctrl-C stops it.") {
+	for !slices.Contains(printed, last) {
 		line, err := t.collect(1, stepLimit)
 		printed = append(printed, line...)
 		if err != nil {
-			return fmt.Errorf("go run ./classroom: %w\n%s", err, strings.Join(printed, "\n"))
+			return "", fmt.Errorf("%s: %w\n%s", command, err, strings.Join(printed, "\n"))
 		}
 	}
-	return nil
+	return strings.Join(printed, "\n"), nil
 }
 
 // play runs the steps of one block and returns the first difference.
