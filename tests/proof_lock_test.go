@@ -101,17 +101,21 @@ func (c *contest) holders(t *testing.T) []judge.Breach {
 // results returns which results were written with a token other than the holder's.
 func (c *contest) results(t *testing.T) []judge.Breach {
 	t.Helper()
-	found, err := judge.Fenced(c.record, 1, c.record.Last(), judge.Key(resultKey),
-		func(result *history.KeyValue) (lock string, token int64) {
-			// The lesson writes "done by ann, token 7".
-			_, text, _ := strings.Cut(result.Value, ", token ")
-			token, _ = strconv.ParseInt(text, 10, 64)
-			return lockKey, token
-		})
+	found, err := judge.Fenced(c.record, 1, c.record.Last(), judge.Key(resultKey), tokenOf(lockKey))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// tokenOf returns what reads the token of a lock out of a result of lesson 08, which
+// writes "done by ann, token 7".
+func tokenOf(lock string) func(*history.KeyValue) (string, int64) {
+	return func(result *history.KeyValue) (string, int64) {
+		_, text, _ := strings.Cut(result.Value, ", token ")
+		token, _ := strconv.ParseInt(text, 10, 64)
+		return lock, token
+	}
 }
 
 // falls returns the breaches by which a result replaced one with a higher token.
