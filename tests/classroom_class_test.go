@@ -24,7 +24,7 @@ type room struct {
 }
 
 // openRoom starts a class on an etcd with so many members, and further flags.
-func openRoom(t *testing.T, members int, flags ...string) *room {
+func openRoom(t testing.TB, members int, flags ...string) *room {
 	t.Helper()
 	// Two ports below that of the teacher's desk, and two for each member above it.
 	r := &room{port: harness.FreePorts(t, 3+2*members) + 2, data: filepath.Join(t.TempDir(), "class")}
@@ -33,7 +33,7 @@ func openRoom(t *testing.T, members int, flags ...string) *room {
 }
 
 // start starts the class, anew when it was there before.
-func (r *room) start(t *testing.T, members int, flags ...string) {
+func (r *room) start(t testing.TB, members int, flags ...string) {
 	t.Helper()
 	r.Running = harness.Start(t, "", nil, "classroom", slices.Concat([]string{"-class",
 		"-members", strconv.Itoa(members), "-port", strconv.Itoa(r.port), "-data", r.data, "-board", "off"}, flags)...)
@@ -46,7 +46,7 @@ func (r *room) start(t *testing.T, members int, flags ...string) {
 }
 
 // act runs a command of the teacher's.
-func (r *room) act(t *testing.T, args ...string) harness.Result {
+func (r *room) act(t testing.TB, args ...string) harness.Result {
 	t.Helper()
 	return harness.Run(t, "", nil, "classroom", append(args, "-port", strconv.Itoa(r.port))...)
 }
@@ -63,7 +63,7 @@ type seat struct {
 }
 
 // sit has a learner join, from a machine of their own as far as keys go.
-func (r *room) sit(t *testing.T, name string) *seat {
+func (r *room) sit(t testing.TB, name string) *seat {
 	t.Helper()
 	port := harness.FreePorts(t, 3) + 2
 	s := &seat{name: name, home: t.TempDir(), port: port,
@@ -72,14 +72,14 @@ func (r *room) sit(t *testing.T, name string) *seat {
 	return s
 }
 
-func (s *seat) join(t *testing.T, code string) {
+func (s *seat) join(t testing.TB, code string) {
 	t.Helper()
 	s.Running = s.try(t, code)
 	s.Await(t, "Ctrl-C leaves.")
 }
 
 // try joins, or is refused.
-func (s *seat) try(t *testing.T, code string) *harness.Running {
+func (s *seat) try(t testing.TB, code string) *harness.Running {
 	t.Helper()
 	cmd := exec.Command(harness.Program(t, "classroom"), "join", code, s.name, "-port", strconv.Itoa(s.port))
 	cmd.Env = harness.Env("XDG_CONFIG_HOME=" + s.home)

@@ -17,7 +17,7 @@ var nextPort atomic.Int64
 func init() { nextPort.Store(10000 + rand.Int64N(5000)) }
 
 // FreePorts returns the first of count ports in a row on which nothing listens.
-func FreePorts(t *testing.T, count int) int {
+func FreePorts(t testing.TB, count int) int {
 	t.Helper()
 search:
 	for range 100 {
