@@ -232,7 +232,7 @@ func TestDoor(t *testing.T) {
 			t.Fatalf("the same name with the same key: %v", err)
 		}
 	}
-	stranger := falseClass(t)
+	stranger := falseClass(t, strangers(t))
 	wrongSecret, wrongPrint := code, code
 	wrongSecret.secret[3] = other(wrongSecret.secret[3])
 	wrongPrint.print[11] = other(wrongPrint.print[11])
@@ -248,6 +248,9 @@ func TestDoor(t *testing.T) {
 	refuse("a wrong secret", bob(wrongSecret, "bob", false), "the last four characters of the code are wrong")
 	refuse("a wrong fingerprint", bob(wrongPrint, "bob", false), "not the class of this code, and was told nothing")
 	refuse("a false server", bob(falseServer, "bob", false), "not the class of this code, and was told nothing")
+	// A learner has a certificate of the class's own authority.
+	falseServer.Address = falseClass(t, learners(t, c))
+	refuse("a learner as a false server", bob(falseServer, "bob", false), "not the class of this code, and was told nothing")
 	refuse("the class's own name", bob(code, Common, false), "belongs to the class")
 	refuse("a name that is none", bob(code, "../ann", false), "cannot be a name")
 	refuse("a name of nobody, again", bob(code, "bob", true), "was freed by the teacher")
@@ -402,9 +405,8 @@ func other(digit byte) byte {
 	return '0'
 }
 
-// falseClass is a server that shows a certificate of its own for the class's name. It
-// fails the test when it is told anything.
-func falseClass(t *testing.T) (address string) {
+// strangers is what the class of somebody else shows.
+func strangers(t *testing.T) *tls.Certificate {
 	t.Helper()
 	authority, err := newAuthority()
 	if err != nil {
@@ -414,6 +416,27 @@ func falseClass(t *testing.T) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return shown
+}
+
+// learners is what a learner of a class could show.
+func learners(t *testing.T, c *Class) *tls.Certificate {
+	t.Helper()
+	key, err := newKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := c.Code("127.0.0.1").enter(soon(t), "mallory", key, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: append(in.cert.Certificate, c.authority.cert.Raw), PrivateKey: key}
+}
+
+// falseClass is a server that shows a certificate. It fails the test when it is told
+// anything.
+func falseClass(t *testing.T, shown *tls.Certificate) (address string) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

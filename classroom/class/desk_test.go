@@ -429,7 +429,7 @@ func TestDeskMoves(t *testing.T) {
 	if err := ann.Move(ctx, "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "no class answers at 127.0.0.1:1") {
 		t.Errorf("to where nobody is: %v", err)
 	}
-	if err := ann.Move(ctx, falseClass(t)); !errors.Is(err, errStranger) {
+	if err := ann.Move(ctx, falseClass(t, strangers(t))); !errors.Is(err, errStranger) {
 		t.Errorf("to a false class: %v", err)
 	}
 	if _, err := ann.Put(ctx, "a", ""); err != nil {
