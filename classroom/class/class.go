@@ -75,8 +75,8 @@ type Class struct {
 	server  *http.Server
 	serving sync.WaitGroup
 
-	mu     sync.Mutex
-	triers map[string]*rate.Limiter // by their IP addresses
+	mu    sync.Mutex
+	wrong map[string]*rate.Limiter // secrets, by the IP addresses from which they came
 }
 
 // Config says what a class has.
@@ -96,7 +96,7 @@ type Config struct {
 // Open gives etcd its users, if it has none yet, and lets learners in until Close.
 func Open(ctx context.Context, config Config) (_ *Class, err error) {
 	c := &Class{authority: config.Authority, etcd: config.Etcd, ports: config.Ports,
-		triers: map[string]*rate.Limiter{}}
+		wrong: map[string]*rate.Limiter{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())
@@ -156,20 +156,15 @@ func (c *Class) Code(host string) Code {
 func (c *Class) serveJoin(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), joinLimit)
 	defer cancel()
-	if !c.mayTry(r.RemoteAddr) {
-		http.Error(w, "too many wrong secrets came from your address: wait a minute", http.StatusTooManyRequests)
-		return
-	}
 	var asked joinRequest
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJoin)).Decode(&asked); err != nil {
 		http.Error(w, "this is no request to join", http.StatusBadRequest)
 		return
 	}
-	if subtle.ConstantTimeCompare([]byte(asked.Secret), c.authority.secret[:]) == 0 {
-		http.Error(w, "the last four characters of the code are wrong: read it once more", http.StatusForbidden)
+	if err := c.opens(r.RemoteAddr, asked.Secret); err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
-	c.forgive(r.RemoteAddr)
 	request, err := x509.ParseCertificateRequest(asked.Request)
 	if err == nil {
 		err = request.CheckSignature()
@@ -207,28 +202,33 @@ func (c *Class) admit(ctx context.Context, name string, request *x509.Certificat
 	return joinAnswer{cert.Raw, c.ports}, nil
 }
 
-// mayTry counts a try by somebody who may not know the secret.
-func (c *Class) mayTry(remote string) bool {
-	host, _, _ := net.SplitHostPort(remote)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.triers[host] == nil {
-		if len(c.triers) >= maxTriers {
-			host = "" // All further ones share the tries of one.
-		}
-	}
-	if c.triers[host] == nil {
-		c.triers[host] = rate.NewLimiter(rate.Every(tryEvery), triesAtOnce)
-	}
-	return c.triers[host].Allow()
-}
+var (
+	errSecret = errors.New("the last four characters of the code are wrong: read it once more")
+	errTries  = errors.New("too many wrong codes came from your address: wait a minute")
+)
 
-// forgive forgets the tries of one who knows the secret.
-func (c *Class) forgive(remote string) {
+// opens returns nil when a secret is the class's. After too many wrong ones from an
+// address it looks at none from there for a while.
+func (c *Class) opens(remote, secret string) error {
 	host, _, _ := net.SplitHostPort(remote)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.triers, host)
+	if c.wrong[host] == nil && len(c.wrong) >= maxTriers {
+		host = "" // All further addresses share the tries of one.
+	}
+	tries := c.wrong[host]
+	if tries == nil {
+		tries = rate.NewLimiter(rate.Every(tryEvery), triesAtOnce)
+	}
+	switch {
+	case tries.Tokens() < 1:
+		return errTries
+	case subtle.ConstantTimeCompare([]byte(secret), c.authority.secret[:]) == 1:
+		return nil
+	}
+	tries.Allow() // It counts, and does so.
+	c.wrong[host] = tries
+	return errSecret
 }
 
 // List returns all who have ever joined, in the order of their names.

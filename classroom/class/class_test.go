@@ -327,7 +327,7 @@ func TestTries(t *testing.T) {
 		_, err := wrong.enter(soon(t), "ann", key, false)
 		refusals = append(refusals, fmt.Sprint(err))
 	}
-	if last := refusals[triesAtOnce]; !strings.Contains(last, "too many wrong secrets") ||
+	if last := refusals[triesAtOnce]; !strings.Contains(last, "too many wrong codes") ||
 		strings.Contains(refusals[triesAtOnce-1], "too many") {
 		t.Errorf("refused with\n%s", strings.Join(refusals, "\n"))
 	}
