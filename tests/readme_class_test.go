@@ -14,7 +14,7 @@ import (
 // class's etcd: everything that README.md shows of the lessons is printed there, too.
 // With -long, also on an etcd with three members.
 func TestPagesInClass(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel() // With no slot of its own: it mostly waits.
 	sizes := map[string]int{"one member": 1}
 	if harness.Long() {
 		sizes["three members"] = 3

@@ -19,8 +19,10 @@ const (
 	maxPending = 1 << 20 // bytes that wait for one viewer
 	beatEvery  = 5 * time.Second
 
-	// writeEvery keeps what reaches a browser under 30 updates a second.
-	writeEvery = 34 * time.Millisecond
+	// writeEvery keeps what reaches a browser under 30 updates a second. The more there
+	// are, the fewer each of them gets: together under 500.
+	writeEvery    = 34 * time.Millisecond
+	writeEveryAll = 2 * time.Millisecond
 	writeLimit = 10 * time.Second
 )
 
@@ -127,6 +129,13 @@ func (v *viewer) take() ([]message, bool) {
 	pending, missed := v.pending, v.missed
 	v.pending, v.size, v.missed = nil, 0, false
 	return pending, missed
+}
+
+// count returns how many viewers there are.
+func (s *stream) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.viewers)
 }
 
 // push is called with mu held.
@@ -268,7 +277,7 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request, guest bool) {
 			}
 			select {
 			case <-r.Context().Done():
-			case <-time.After(writeEvery):
+			case <-time.After(max(writeEvery, time.Duration(s.count())*writeEveryAll)):
 			}
 		}
 	}
