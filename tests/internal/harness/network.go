@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -26,6 +27,27 @@ func (in Network) Dial(ctx context.Context, protocol, address string) (net.Conn,
 		return err
 	})
 	return connection, err
+}
+
+// LocalAddress is what a network has beside 127.0.0.1, when a test made it: an address as
+// a machine has it in a room.
+const LocalAddress = "192.168.1.5"
+
+// Cable has connections to LocalAddress, at some ports, go over to another network, as to
+// another machine. It ends with the test.
+func (in Network) Cable(t testing.TB, other Network, ports ...int) {
+	t.Helper()
+	for _, port := range ports {
+		address := net.JoinHostPort(LocalAddress, strconv.Itoa(port))
+		var listener net.Listener
+		if err := in(func() (err error) {
+			listener, err = net.Listen("tcp", address)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		serveRelay(t, listener, other, address)
+	}
 }
 
 // Watchers returns the number of watchers of the etcd on the usual port.

@@ -2,12 +2,9 @@ package harness
 
 import (
 	"fmt"
+	"net"
 	"os"
-	"os/exec"
 	"runtime"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,9 +14,9 @@ import (
 // its network. So it is kept for the main goroutine, which changes no network.
 func init() { runtime.LockOSThread() }
 
-// NewNetwork returns a network that has nothing but a loopback interface. It
-// goes with the test and with the last process in it. Making one takes a
-// privilege, which root has.
+// NewNetwork returns a network that has nothing but a loopback interface, which
+// has LocalAddress as well. It goes with the test and with the last process in it.
+// Making one takes a privilege, which root has.
 func NewNetwork(t *testing.T) (Network, error) {
 	var namespace *os.File
 	err := onNewThread(func() (err error) {
@@ -70,48 +67,15 @@ func raiseLoopback() error {
 		return err
 	}
 	request.SetUint16(unix.IFF_UP)
-	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request)
-}
-
-// Cable connects two networks, in which it has the addresses given, such as
-// 10.7.1.1/24. It goes with either network.
-func Cable(t *testing.T, one, other Network, addressOne, addressOther string) error {
-	t.Helper()
-	// A network has no name. That of a process that is in it serves as one.
-	resident := exec.Command("cat")
-	stay, err := resident.StdinPipe()
-	if err != nil {
+	if err := unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request); err != nil {
 		return err
 	}
-	if err := other(resident.Start); err != nil {
-		return fmt.Errorf("start a process in a network: %w", err)
+	// A second address goes by a name of its own.
+	if request, err = unix.NewIfreq("lo:0"); err != nil {
+		return err
 	}
-	defer func() {
-		stay.Close()
-		resident.Wait()
-	}()
-	end := fmt.Sprint("c", cables.Add(1))
-	for _, step := range []struct {
-		in   Network
-		args []string
-	}{
-		{one, []string{"link", "add", end, "type", "veth", "peer", "name", "class", "netns", strconv.Itoa(resident.Process.Pid)}},
-		{one, []string{"address", "add", addressOne, "dev", end}},
-		{one, []string{"link", "set", end, "up"}},
-		{other, []string{"address", "add", addressOther, "dev", "class"}},
-		{other, []string{"link", "set", "class", "up"}},
-	} {
-		if err := step.in(func() error {
-			if output, err := exec.Command("ip", step.args...).CombinedOutput(); err != nil {
-				return fmt.Errorf("ip %s: %w\n%s", strings.Join(step.args, " "), err, output)
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
+	if err := request.SetInet4Addr(net.ParseIP(LocalAddress).To4()); err != nil {
+		return err
 	}
-	return nil
+	return unix.IoctlIfreq(socket, unix.SIOCSIFADDR, request)
 }
-
-// cables counts those that were laid, so that each has a name of its own.
-var cables atomic.Int64

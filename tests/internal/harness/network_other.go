@@ -9,6 +9,3 @@ import (
 
 // NewNetwork returns an error: only Linux has networks for a single test.
 func NewNetwork(*testing.T) (Network, error) { return nil, errors.ErrUnsupported }
-
-// Cable returns an error: there are no networks to connect.
-func Cable(*testing.T, Network, Network, string, string) error { return errors.ErrUnsupported }

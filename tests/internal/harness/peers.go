@@ -105,5 +105,5 @@ func TLSFor(t *testing.T, plain string, clients tls.ClientAuthType) (address, ce
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serveRelay(t, listener, plain).Address, cert, key
+	return serveRelay(t, listener, Machine, plain).Address, cert, key
 }

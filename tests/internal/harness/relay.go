@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"net"
 	"sync"
 	"testing"
@@ -32,15 +33,15 @@ func NewRelay(t testing.TB, address string) *Relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serveRelay(t, listener, address)
+	return serveRelay(t, listener, Machine, address)
 }
 
-// serveRelay returns a relay from what listener accepts to the address.
-func serveRelay(t testing.TB, listener net.Listener, address string) *Relay {
+// serveRelay returns a relay from what listener accepts to the address in a network.
+func serveRelay(t testing.TB, listener net.Listener, in Network, address string) *Relay {
 	r := &Relay{
 		Address:  listener.Addr().String(),
 		listener: listener,
-		dial:     func() (net.Conn, error) { return net.Dial("tcp", address) },
+		dial:     func() (net.Conn, error) { return in.Dial(context.Background(), "tcp", address) },
 		free:     make(chan struct{}),
 		conns:    map[net.Conn]bool{},
 		Used:     make(chan struct{}),

@@ -25,12 +25,6 @@ type Class struct {
 	ahead int
 }
 
-// Where the teacher's and the learner's machines are.
-const (
-	teachersAddress = "10.77.0.1"
-	learnersAddress = "10.77.0.2"
-)
-
 // OpenClass starts a class on an etcd with so many members, and has a learner join. It
 // ends with the test. The error says that networks cannot be made here.
 func OpenClass(t *testing.T, members int) (*Class, error) {
@@ -44,20 +38,21 @@ func OpenClass(t *testing.T, members int) (*Class, error) {
 		if err != nil {
 			return nil, err
 		}
-		*p = &player{dir: harness.Root, env: slices.Concat(harness.Env("TERM=dumb"), ownHome(t)),
-			network: network, terminals: map[string]*terminal{}}
+		*p = &player{dir: harness.Root, terminals: map[string]*terminal{},
+			machine: machine{slices.Concat(harness.Env("TERM=dumb"), ownHome(t)), network}}
 		t.Cleanup((*p).close)
 	}
-	if err := harness.Cable(t, c.teacher.network, c.learner.network,
-		teachersAddress+"/24", learnersAddress+"/24"); err != nil {
-		return nil, err
+	ports := []int{2378} // The members' follow it.
+	for i := range members {
+		ports = append(ports, 2380+2*i)
 	}
+	c.learner.network.Cable(t, c.teacher.network, ports...)
 	printed, err := c.teacher.begin("Terminal 1", fmt.Sprintf("go run ./classroom -class -members %d -board off", members),
 		"Ctrl-C ends the class.")
 	if err != nil {
 		t.Fatal(err)
 	}
-	join := regexp.MustCompile(`go run \./classroom join ` + regexp.QuoteMeta(teachersAddress) + `:2378/\S+`).FindString(printed)
+	join := regexp.MustCompile(`go run \./classroom join ` + regexp.QuoteMeta(harness.LocalAddress) + `:2378/\S+`).FindString(printed)
 	if join == "" {
 		t.Fatalf("it does not tell how to join:\n%s", printed)
 	}
@@ -73,7 +68,7 @@ func OpenClass(t *testing.T, members int) (*Class, error) {
 func (c *Class) Play(t *testing.T, page *Page, session Session) {
 	t.Helper()
 	for _, b := range session {
-		term, err := c.learner.terminal(b.terminal)
+		term, err := c.learner.terminal(b.terminal, c.learner.machine)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +118,7 @@ func (c *Class) step(ctx context.Context, term *terminal, page *step) error {
 		for i, line := range s.want {
 			s.want[i] = onMember.ReplaceAllString(strings.Replace(line, "leader", "<role>", 1), ", https://127.0.0.1:2380, ")
 		}
-		own, err := c.teacher.terminal("Terminal 2")
+		own, err := c.teacher.terminal("Terminal 2", c.teacher.machine)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@
 package transcript
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +21,10 @@ import (
 // player runs the steps of a page, each in its terminal.
 type player struct {
 	dir       string
-	env       []string
-	network   harness.Network
+	machine   // the one that has no name
+	machines  map[string]machine
 	terminals map[string]*terminal
+	code      string // the join code that was printed last
 
 	// watchers returns how many watchers etcd has, and healthy whether it answers.
 	// They are asked about commands that print nothing at first: a watch stands
@@ -37,6 +39,12 @@ type player struct {
 	update bool
 }
 
+// machine is what terminals are at.
+type machine struct {
+	env     []string
+	network harness.Network
+}
+
 func (p *player) close() {
 	if p.recording != nil {
 		p.recording.close()
@@ -46,13 +54,13 @@ func (p *player) close() {
 	}
 }
 
-// terminal returns the terminal of that name, which it opens the first time.
-func (p *player) terminal(name string) (t *terminal, err error) {
+// terminal returns the terminal of that name, which it opens the first time, at a machine.
+func (p *player) terminal(name string, at machine) (t *terminal, err error) {
 	if t := p.terminals[name]; t != nil {
 		return t, nil
 	}
-	err = p.network(func() error {
-		t, err = openTerminal(p.dir, p.env)
+	err = at.network(func() error {
+		t, err = openTerminal(p.dir, at.env)
 		return err
 	})
 	if err == nil {
@@ -70,7 +78,7 @@ func (p *player) startEtcd() error {
 
 // begin starts what a terminal is for, and returns what it has printed up to a line.
 func (p *player) begin(name, command, last string) (string, error) {
-	t, err := p.terminal(name)
+	t, err := p.terminal(name, p.machine)
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +98,11 @@ func (p *player) begin(name, command, last string) (string, error) {
 
 // play runs the steps of one block and returns the first difference.
 func (p *player) play(ctx context.Context, b *Block) error {
-	t, err := p.terminal(b.terminal)
+	at := p.machine
+	if name := b.machine(); name != "" {
+		at = p.machines[name]
+	}
+	t, err := p.terminal(b.terminal, at)
 	if err != nil {
 		return err
 	}
@@ -121,8 +133,10 @@ func (p *player) step(ctx context.Context, t *terminal, s *step) (err error) {
 		}
 	}
 	switch {
+	case strings.Contains(s.Command, "<code>") && p.code == "":
+		err = errors.New("no <code> was printed before")
 	case s.Command != "":
-		err = t.send(s.Command)
+		err = t.send(strings.ReplaceAll(s.Command, "<code>", p.code))
 	case s.key != "":
 		_, err = t.file.WriteString(s.key)
 	}
@@ -149,6 +163,9 @@ func (p *player) step(ctx context.Context, t *terminal, s *step) (err error) {
 			s.got = s.got[1:]
 		}
 	}
+	for _, line := range s.got {
+		p.code = cmp.Or(joinCode.FindString(line), p.code)
+	}
 	if p.update && err == nil {
 		return nil
 	}
@@ -166,9 +183,14 @@ func Play(t *testing.T, page *Page, session Session) {
 		t.Fatal(err)
 	}
 	p := newPlayer(t, session[0].docker)
-	if session.checks() {
+	if session.exercises() {
 		// The developer's own copies of exercises stay as they are.
 		p.dir = harness.CopyOfTree(t)
+	}
+	for _, b := range session {
+		if name := b.machine(); name != "" && p.machines[name].network == nil {
+			p.machines[name] = p.newMachine(t)
+		}
 	}
 	p.follow(t, page, session)
 }
@@ -229,8 +251,8 @@ func (p *player) mend(exercise string) error {
 func newPlayer(t *testing.T, docker bool) *player {
 	t.Helper()
 	player := &player{
-		dir: harness.Root, env: harness.Env("TERM=dumb"), network: harness.Machine,
-		terminals: map[string]*terminal{}, update: harness.Update(),
+		dir: harness.Root, machine: machine{harness.Env("TERM=dumb"), harness.Machine},
+		machines: map[string]machine{}, terminals: map[string]*terminal{}, update: harness.Update(),
 	}
 	if docker {
 		compose := harness.ComposeCommands(t)
@@ -255,6 +277,17 @@ func newPlayer(t *testing.T, docker bool) *player {
 	return player
 }
 
+// newMachine returns one more machine, from which a class on the player's own is reached.
+func (p *player) newMachine(t *testing.T) machine {
+	t.Helper()
+	network, err := harness.NewNetwork(t)
+	if err != nil {
+		harness.SkipUnlessCI(t, err)
+	}
+	network.Cable(t, p.network, 2378, 2380, 2382, 2384)
+	return machine{append(harness.Env("TERM=dumb"), ownHome(t)...), network}
+}
+
 // ownHome returns variables that give a session a home folder of its own: the
 // classroom has its socket there, and the page may put a program into it. The go
 // command keeps its caches, and takes modules from there alone, as the network of
@@ -270,7 +303,7 @@ func ownHome(t *testing.T) []string {
 	}
 	t.Cleanup(func() { os.RemoveAll(home) })
 	return []string{
-		"HOME=" + home, "XDG_CACHE_HOME=" + home,
+		"HOME=" + home, "XDG_CACHE_HOME=" + home, "XDG_CONFIG_HOME=" + home,
 		"GOCACHE=" + env.GOCACHE, "GOENV=" + env.GOENV,
 		"GOMODCACHE=" + env.GOMODCACHE, "GOPATH=" + env.GOPATH,
 		"GOPROXY=file://" + env.GOMODCACHE + "/cache/download", "GOSUMDB=off",

@@ -25,8 +25,10 @@ import (
 // ^C and ^Z are typed while the command runs: they end it or stop it. A block
 // that does not begin with a command shows what the command of the block before
 // it, in the same terminal, prints meanwhile. A paragraph "**Terminal 3**" right
-// above a block says where it is typed; without one it is Terminal 2. What
-// differs from run to run stands in angle brackets: see placeholders and many.
+// above a block says where it is typed; without one it is Terminal 2. "**Ann's Terminal
+// 1**" is at a machine of Ann's, which reaches a class on the machine of the others. What
+// differs from run to run stands in angle brackets: see placeholders and many. A <code>
+// that is typed is the one that was printed last.
 // A picture run-….svg shows what etcd did from the last reset to the end of the block
 // above it: it is drawn from the history of that very run.
 // <!-- docker --> above a block says that it needs a Docker engine.
@@ -96,7 +98,11 @@ var placeholders = map[string]string{
 	"member": `etcd[1-3]`,
 	"port":   `[0-9]+`,
 	"log":    `\{"level":.*\}`,
+	"code":   joinCode.String(),
 }
+
+// joinCode is the part of a class's join code after the address.
+var joinCode = regexp.MustCompile(`\b[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){3}\b`)
 
 // many are the lines that stand for any number of lines, each with what is common
 // to these.
@@ -112,7 +118,7 @@ var keys = map[string]string{"^C": "\x03", "^Z": "\x1a"}
 var (
 	bracketed = regexp.MustCompile(`<([^<>]+)>`)
 	countdown = regexp.MustCompile(`^[0-9]+( [0-9]+)*$`) // such as <2 1 0>
-	label     = regexp.MustCompile(`^Terminal [1-9]$`)
+	label     = regexp.MustCompile(`^(?:([A-Z][a-z]+)'s )?Terminal [1-9]$`)
 	comment   = regexp.MustCompile(`(?s)^\s*<!--(.*?)-->\s*$`)
 	marker    = regexp.MustCompile(`^\s*<!-- (?:docker|mended((?: [0-9]{2}-[a-z]+)+)) -->\s*$`)
 	ofRun     = regexp.MustCompile(`(^|/)run-[0-9]+\.svg$`)
@@ -200,7 +206,7 @@ func (p *Page) add(n *ast.FencedCodeBlock, section, heading string) error {
 	}
 	if paragraph, ok := above.(*ast.Paragraph); ok {
 		if strong, ok := paragraph.FirstChild().(*ast.Emphasis); ok {
-			if name := Text(strong, p.Source); strings.HasPrefix(name, "Terminal") {
+			if name := Text(strong, p.Source); strings.Contains(name, "Terminal") {
 				if !label.MatchString(name) {
 					return fmt.Errorf("line %d: unknown label %q", line, name)
 				}
@@ -306,17 +312,21 @@ func (s Session) Name() string {
 // when the session begins.
 func (s Session) needsEtcd() bool { return !s[0].docker && !s[0].startsEtcd() }
 
-// checks reports whether exercises are checked in the session.
-func (s Session) checks() bool {
+// exercises reports whether the reader's copies of exercises matter in the session: when
+// they are checked, and in a class, which hears how many have passed.
+func (s Session) exercises() bool {
 	for _, b := range s {
 		for _, step := range b.Steps {
-			if strings.HasPrefix(step.Command, "go run ./classroom check") {
+			if strings.HasPrefix(step.Command, "go run ./classroom check") || b.machine() != "" {
 				return true
 			}
 		}
 	}
 	return false
 }
+
+// machine returns whose machine the block is typed at, or "" for the one that has no name.
+func (b *Block) machine() string { return label.FindStringSubmatch(b.terminal)[1] }
 
 func (b *Block) startsEtcd() bool { return starter.MatchString(b.Steps[0].Command) }
 
@@ -469,6 +479,7 @@ var varying = []struct{ pattern, placeholder string }{
 	{`\b[0-9]+\.[0-9]+(ms|µs|s)\b`, "<time>"},
 	{`process [0-9]+`, "process <pid>"},
 	{`^\{"level":.*\}$`, "<log>"},
+	{joinCode.String(), "<code>"},
 }
 
 // hide puts placeholders into a line that was printed.

@@ -35,6 +35,9 @@ func TestTranscriptsCanFail(t *testing.T) {
 		{"Compose", console("$ printf '1\\n2\\n3\\n'", "<what Compose reports>", "3"), ""},
 		{"go", console("$ printf 'go: added a\\ngo: added b\\nc\\n'", "<what go reports>", "c"), ""},
 		{"etcd's log", console(`$ printf '{"level":"error"}\nc\n'`, "<what etcd logs>", "c", "$ echo c", "<what etcd logs>", "c"), ""},
+		{"a join code", console("$ echo a/0123-ABCD-WXYZ-7890 b", "a/<code> b", "$ echo <code> | cut -c 11-", "WXYZ-7890"), ""},
+		{"two join codes", console("$ echo 0123-ABCD-WXYZ-7890; echo 0000-0000-0000-0000", "<code>", "<code>",
+			"$ echo <code> | cut -c 1-4", "0000"), ""},
 		{"a program", console("$ cd $(mktemp -d)", "$ ls | wc -l", "0") +
 			"\nSave it:\n\n```go\npackage main\n\nfunc main() {\n\tprintln(\"$HOME\\n\")\n}\n```\n\n" +
 			console("$ tail -n 2 main.go", "\tprintln(\"$HOME\\n\")", "}", "$ rm -r $PWD"), ""},
@@ -66,6 +69,8 @@ func TestTranscriptsCanFail(t *testing.T) {
 		{"an unknown command", console("$ no-such-command", "a"), `shown:   "a"`},
 		{"an ID that is none", console("$ echo lease 0123 ok", "lease <ID> ok"), "shown:"},
 		{"something after an ID", console("$ echo 0123456789abcdef ok", "<ID>"), "shown:"},
+		{"a join code that is none", console("$ echo 0123-ABCD-WXYL-7890", "<code>"), "shown:"},
+		{"a join code that nobody knows", console("$ echo <code>", "<code>"), "no <code> was printed"},
 		{"dots are dots", console("$ echo a-c", "a.c"), "shown:"},
 		{"blanks count", console("$ echo 'a  b'", "a b"), "shown:"},
 		{"after ^C", console(`$ bash -c 'trap "echo b; exit" INT; echo a; while sleep .1; do :; done'`, "a", "^C"), "printed, but not shown"},
@@ -93,6 +98,7 @@ func TestTranscriptsCanFail(t *testing.T) {
 		{"an unformatted program", "```go\npackage main\nfunc main() {\n}\n```\n", "gofmt"},
 		{"a program in a list", "- a\n\n  ```go\n  package main\n  ```\n", "inside a list"},
 		{"an unknown label", "**Terminal two**\n\n" + console("$ echo a", "a"), "unknown label"},
+		{"a label of nobody", "**ann's Terminal 1**\n\n" + console("$ echo a", "a"), "unknown label"},
 		{"output of nothing", console("a"), "nothing runs in"},
 		{"output of an earlier session", console("$ echo a; sleep 1; echo b", "a") +
 			"\n<!-- docker -->\n" + console("b"), "nothing runs in"},
@@ -119,6 +125,54 @@ func TestSessionsHaveAnEtcd(t *testing.T) {
 	p, err := Parse([]byte("## one\n\n```console\n$ go tool etcdctl put a b\nOK\n```\n\n" +
 		"## two\n\n```console\n$ go tool etcdctl get -w fields a | grep -e Rev -e Count\n" +
 		"\"Revision\" : 1\n\"Count\" : 0\n```\n\n**Terminal 1**\n\n```console\n^C\netcd has stopped.\n```\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	playSessions(t, p)
+}
+
+// TestMachines plays a section in which Ann has a machine of her own: it is not the one
+// with the etcd, and a class on that one is reached from it.
+func TestMachines(t *testing.T) {
+	harness.Parallel(t)
+	p, err := Parse([]byte(`## Two machines
+
+**Terminal 2**
+
+~~~console
+$ (: </dev/tcp/127.0.0.1/2379) && echo open
+open
+$ go run ./classroom reset
+The store is empty, at revision 1.
+~~~
+
+**Ann's Terminal 1**
+
+~~~console
+$ (: </dev/tcp/127.0.0.1/2379) 2>/dev/null || echo closed
+closed
+$ (: </dev/tcp/192.168.1.5/2378) && echo open
+open
+$ go run ./classroom reset
+classroom: reset: no classroom runs on port 2379: start it with go run ./classroom, or name its port with -port
+exit status 1
+$ touch ~/hers
+~~~
+
+**Ann's Terminal 2**
+
+~~~console
+$ ls ~ | grep hers
+hers
+~~~
+
+**Terminal 2**
+
+~~~console
+$ ls ~ | grep -c hers
+0
+~~~
+`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,17 +257,17 @@ revision 2
 // TestTranscriptsAreRewritten checks what -update makes of a page of which one
 // section is played, and another is played and fails.
 func TestTranscriptsAreRewritten(t *testing.T) {
-	before := "text\n\n```console\n$ echo 0123456789abcdef 1\nold\n$ printf 'a\\nb\\n'\n" +
+	before := "text\n\n```console\n$ echo 0123456789abcdef 0123-ABCD-WXYZ-7890\nold\n$ printf 'a\\nb\\n'\n" +
 		"<what Compose reports>\nb\n$ echo left: 3\nleft: <2 1 0>\n```\n\nmore\n" +
 		"## not played\n\n```console\n$ echo a\nnot a\n```\n" +
 		"## fails\n\n```console\n$ echo a\nnot a\n$ exit\n```\n"
-	want := strings.Replace(before, "old", "<ID> 1", 1)
+	want := strings.Replace(before, "old", "<ID> <code>", 1)
 	p, err := Parse([]byte(before))
 	if err != nil {
 		t.Fatal(err)
 	}
 	player := &player{
-		dir: harness.Root, env: harness.Env(), network: harness.Machine, terminals: map[string]*terminal{},
+		dir: harness.Root, machine: machine{harness.Env(), harness.Machine}, terminals: map[string]*terminal{},
 		update: true,
 	}
 	defer player.close()
@@ -250,7 +304,7 @@ func playPage(t *testing.T, text string) error {
 	}
 	for _, session := range p.Sessions() {
 		player := &player{
-			dir: harness.Root, env: harness.Env(), network: harness.Machine, terminals: map[string]*terminal{},
+			dir: harness.Root, machine: machine{harness.Env(), harness.Machine}, terminals: map[string]*terminal{},
 			watchers: func(context.Context) (int, error) { return 0, nil },
 			healthy:  func(context.Context) bool { return false },
 		}
