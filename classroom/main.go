@@ -246,7 +246,8 @@ func resetCommand() *cobra.Command {
 		Use:   "reset",
 		Short: "Empty the store of the etcd that runs",
 		Long: "Empty the store of the etcd that runs, also one that -data keeps: it is at\n" +
-			"revision 1 again, with no leases and no users.",
+			"revision 1 again, with no leases and no users. In a class that shares one etcd,\n" +
+			"delete only the keys of your own.",
 		Args: exactly(0, "[-port number] reset"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return reset(cmd.Context(), port) },
 	}

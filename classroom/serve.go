@@ -103,33 +103,35 @@ func lasting(etcd clientv3.Config) *clientv3.Config {
 	return &etcd
 }
 
-// free returns an error when one of so many ports is taken.
+// free returns an error when one of so many ports is taken, which says what to do.
 func free(ctx context.Context, port, count int) error {
 	for i := range count {
-		if err := taken(ctx, port+i); err != nil {
-			return err
+		what, isEtcd := listening(ctx, port+i)
+		switch {
+		case isEtcd:
+			return fmt.Errorf("%s: use it as it is, stop it, or choose another port with -port", what)
+		case what != "":
+			return fmt.Errorf("%s: stop it, or choose another port with -port", what)
 		}
 	}
 	return nil
 }
 
-// taken returns nil when nothing listens on port, otherwise an error that says
-// what does, and what to do.
-func taken(ctx context.Context, port int) error {
+// listening returns what listens on port, in words that end with its address, and
+// whether that is an etcd; "" when nothing does.
+func listening(ctx context.Context, port int) (what string, isEtcd bool) {
 	endpoint := "127.0.0.1:" + strconv.Itoa(port)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	connection, err := new(net.Dialer).DialContext(ctx, "tcp", endpoint)
 	if err != nil {
-		return nil
+		return "", false
 	}
 	connection.Close()
 	if running := etcdVersion(ctx, endpoint); running != "" {
-		return fmt.Errorf("an etcd %s already listens on %s: use it as it is, "+
-			"stop it, or choose another port with -port", running, endpoint)
+		return fmt.Sprintf("an etcd %s already listens on %s", running, endpoint), true
 	}
-	return fmt.Errorf("a program that does not answer as an etcd listens on %s: "+
-		"stop it, or choose another port with -port", endpoint)
+	return "a program that does not answer as an etcd listens on " + endpoint, false
 }
 
 // etcdVersion returns the version of the etcd at endpoint, or "" when none

@@ -38,7 +38,7 @@ const (
 // teach shares an etcd with a class until ctx ends.
 func teach(ctx context.Context, config cluster.Config, where boardPlace) (err error) {
 	port := config.Port
-	if err := free(ctx, port+classKeys, classFirst-classKeys); err != nil {
+	if err := freeForClass(ctx, port+classKeys, port+classDoor, port); err != nil {
 		return err
 	}
 	authority, err := class.OpenAuthority(config.Dir)
@@ -90,8 +90,13 @@ func teach(ctx context.Context, config cluster.Config, where boardPlace) (err er
 		return err
 	}
 	defer shown.end(&err)
-	fmt.Println("A class can join:")
-	for _, address := range reachable(":" + strconv.Itoa(port+classDoor)) {
+	addresses := reachable(":" + strconv.Itoa(port+classDoor))
+	if len(addresses) == 1 {
+		fmt.Println("A class can join:")
+	} else {
+		fmt.Println("A class can join, at the one of these addresses that it reaches:")
+	}
+	for _, address := range addresses {
 		host, _, _ := net.SplitHostPort(address)
 		host = cmp.Or(host, "127.0.0.1") // A machine with no network is a class of one.
 		fmt.Printf("  go run ./classroom join %s NAME\n", shared.Code(host))
@@ -100,6 +105,17 @@ func teach(ctx context.Context, config cluster.Config, where boardPlace) (err er
 	tellDesk(port)
 	fmt.Println("Ctrl-C ends the class.")
 	<-ctx.Done()
+	return nil
+}
+
+// freeForClass returns an error when one of the ports is taken. An etcd that is there is
+// of no use to a class.
+func freeForClass(ctx context.Context, ports ...int) error {
+	for _, port := range ports {
+		if what, _ := listening(ctx, port); what != "" {
+			return fmt.Errorf("%s, which the class needs: stop it, or choose another port with -port", what)
+		}
+	}
 	return nil
 }
 
@@ -131,7 +147,7 @@ func join(ctx context.Context, text, name string, port int) error {
 	if err != nil {
 		return fmt.Errorf("find the folder for your key: %w", err)
 	}
-	if err := free(ctx, port, 1); err != nil {
+	if err := freeForClass(ctx, port+classKeys, port); err != nil {
 		return err
 	}
 	opening, cancel := context.WithTimeout(ctx, joinLimit)
@@ -234,10 +250,10 @@ func controlClass(mux *http.ServeMux, shared *class.Class) {
 	}
 	handle("GET /class", func(ctx context.Context, _ string) (any, error) { return shared.List(ctx) })
 	handle("POST /class/remove/{name}", func(ctx context.Context, name string) (any, error) {
-		return name + " is removed. Nobody gets the name again.", shared.Remove(ctx, name)
+		return name + " is removed. The keys are deleted, and nobody gets the name again.", shared.Remove(ctx, name)
 	})
 	handle("POST /class/free/{name}", func(ctx context.Context, name string) (any, error) {
-		return name + " is free. Who joins with the name next has it, and its keys.", shared.Free(ctx, name)
+		return "The name " + name + " is free. Who joins with it next has it, and its keys.", shared.Free(ctx, name)
 	})
 	handle("POST /class/reset/{name}", func(ctx context.Context, name string) (any, error) {
 		count, err := shared.Reset(ctx, name)
@@ -253,6 +269,9 @@ func listClass(ctx context.Context, port int) error {
 	all, err := ask[[]class.Learner](ctx, port, http.MethodGet, "/class")
 	if err != nil {
 		return fmt.Errorf("class list: %w", err)
+	}
+	if len(all) == 0 {
+		fmt.Println("Nobody has joined yet.")
 	}
 	for _, l := range all {
 		state := "away"

@@ -96,6 +96,9 @@ func (s *seat) try(t testing.TB, code string) *harness.Running {
 func TestClass(t *testing.T) {
 	harness.Parallel(t)
 	r := openRoom(t, 1)
+	if got := r.act(t, "class", "list"); got.Status != 0 || got.Stdout != "Nobody has joined yet.\n" {
+		t.Errorf("an empty class: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
 	ann, bob := r.sit(t, "ann"), r.sit(t, "bob")
 	for _, words := range []string{"ann is in the class.", "export ETCDCTL_ENDPOINTS=" + ann.own, ann.common} {
 		if !strings.Contains(ann.Stdout.String(), words) {
@@ -124,7 +127,7 @@ func TestClass(t *testing.T) {
 	says("bob, here, keys: 0, ", "class", "list")
 	says("class has no keys any more. There were 1.", "class", "reset", "class")
 	says("There is room again.", "class", "room")
-	says("nobody in this class has that name", "class", "remove", "eve")
+	says("nobody in this class has the name eve", "class", "remove", "eve")
 	says("The store is shared, and at revision", "reset")
 
 	// A learner resets their own keys as the page says, and nothing else.
@@ -138,6 +141,12 @@ func TestClass(t *testing.T) {
 		if got.Status != 1 || !strings.Contains(got.Stderr, "that is for the teacher") {
 			t.Errorf("ann, %s: status %d\n%s%s", strings.Join(args, " "), got.Status, got.Stdout, got.Stderr)
 		}
+	}
+
+	// A desk has the place of an etcd, which has to be free.
+	if got := (&seat{name: "eve", home: t.TempDir(), port: r.port}).try(t, r.code).Wait(t); got.Status != 1 ||
+		!strings.Contains(got.Stderr, fmt.Sprintf("listens on 127.0.0.1:%d, which the class needs: stop it", r.port-2)) {
+		t.Errorf("a second desk: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
 
 	// Who leaves is not there at once, and comes back with the same key alone.

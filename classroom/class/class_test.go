@@ -246,7 +246,7 @@ func TestDoor(t *testing.T) {
 	}
 	refuse("a taken name", bob(code, "ann", false), "is somebody else's")
 	refuse("a wrong secret", bob(wrongSecret, "bob", false), "the last four characters of the code are wrong")
-	refuse("a wrong fingerprint", bob(wrongPrint, "bob", false), "not the class of this code, and was told nothing")
+	refuse("a wrong fingerprint", bob(wrongPrint, "bob", false), "and was told nothing: compare the twelve characters")
 	refuse("a false server", bob(falseServer, "bob", false), "not the class of this code, and was told nothing")
 	// A learner has a certificate of the class's own authority.
 	falseServer.Address = falseClass(t, learners(t, c))
@@ -270,7 +270,7 @@ func TestDoor(t *testing.T) {
 	refuse("a removed name", bob(code, "ann", false), "was removed from this class")
 	refuse("a removed name, for a new key", keyed()(code, "ann", false), "was removed from this class")
 	refuse("free a removed name", c.Free(ctx, "ann"), "was removed from this class")
-	refuse("remove nobody", c.Remove(ctx, "eve"), "nobody in this class has that name")
+	refuse("remove nobody", c.Remove(ctx, "eve"), "nobody in this class has the name eve")
 
 	// Etcd itself takes nobody without a certificate.
 	naked, err := clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints(), TLS: code.print.known(nil), Logger: zap.NewNop()})
@@ -283,6 +283,14 @@ func TestDoor(t *testing.T) {
 	if _, err := naked.Get(short, "class:/a"); err == nil {
 		t.Error("it takes who has no certificate")
 	}
+
+	// Who is let in and does not reach etcd is told where it is.
+	closed := freePort(t)
+	c.ports = []int{closed}
+	short, cancel = context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err = OpenDesk(short, DeskConfig{Code: code, Name: "eve", KeyFile: filepath.Join(t.TempDir(), "key"), Port: freePort(t), Tell: func(string) {}})
+	refuse("ports that are closed", err, fmt.Sprintf("does not answer at 127.0.0.1:%d (", closed))
 }
 
 // TestDismissed checks that a certificate is worth nothing when its name was freed or

@@ -147,7 +147,8 @@ func (d *Desk) open(ctx context.Context, etcd clientv3.Config, listeners *doors)
 	select {
 	case <-arrived:
 	case <-ctx.Done():
-		return fmt.Errorf("the class's etcd at %s does not answer: %w", d.host(), ctx.Err())
+		return fmt.Errorf("the class's etcd does not answer at %s (%w): "+
+			"a firewall may close these ports", d.etcdAddresses(), ctx.Err())
 	case <-d.ctx.Done():
 		return context.Cause(d.ctx)
 	}
@@ -271,6 +272,11 @@ func (d *Desk) stay(arrived chan<- struct{}) {
 		case <-time.After(again):
 		}
 	}
+}
+
+// etcdAddresses returns where the members of the class's etcd are, for people.
+func (d *Desk) etcdAddresses() string {
+	return strings.ReplaceAll(strings.Join(d.client.Endpoints(), ", "), "https://", "")
 }
 
 func (d *Desk) address() string {

@@ -54,9 +54,10 @@ func (c Code) enter(ctx context.Context, name string, key *ecdsa.PrivateKey, aga
 	switch {
 	case errors.Is(err, errStranger):
 		return pass{}, fmt.Errorf("what answers at %s is %w, and was told nothing: "+
-			"compare the code with the teacher's", c.Address, errStranger)
+			"compare the twelve characters after the / with the teacher's", c.Address, errStranger)
 	case err != nil:
-		return pass{}, fmt.Errorf("no class answers at %s: %w", c.Address, reason(err))
+		return pass{}, fmt.Errorf("no class answers at %s (%w): check the address, "+
+			"and that you are in the teacher's network", c.Address, reason(err))
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxJoin))
@@ -83,6 +84,9 @@ func (c Code) enter(ctx context.Context, name string, key *ecdsa.PrivateKey, aga
 
 // reason returns what is wrong with a connection, without what was being done.
 func reason(err error) error {
+	if call := new(os.SyscallError); errors.As(err, &call) {
+		return call.Err
+	}
 	if op := new(net.OpError); errors.As(err, &op) {
 		return op.Err
 	}

@@ -49,9 +49,8 @@ func checkName(name string) error {
 
 var (
 	errTaken   = errors.New("is somebody else's in this class: take another, or ask the teacher to free it")
-	errRemoved = errors.New("was removed from this class, and nobody gets it again: take another")
-	errFreed   = errors.New("was freed by the teacher: join anew to have it, unless somebody else does")
-	errNobody  = errors.New("nobody in this class has that name")
+	errRemoved = errors.New("was removed from this class, and nobody gets it again")
+	errFreed   = errors.New("was freed by the teacher: join again, unless somebody else has it by now")
 )
 
 // register has the names of a class, in etcd.
@@ -135,7 +134,7 @@ func (r register) join(ctx context.Context, name, hash string, again bool) (user
 		switch string(got.Responses[0].GetResponseRange().Kvs[0].Value) {
 		case hash:
 		case removed:
-			return "", fmt.Errorf("the name %s %w", name, errRemoved)
+			return "", fmt.Errorf("the name %s %w: take another", name, errRemoved)
 		default:
 			return "", fmt.Errorf("the name %s %w", name, errTaken)
 		}
@@ -203,7 +202,7 @@ func (r register) holder(ctx context.Context, name string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("read the name %s: %w", name, err)
 	case len(got.Kvs) == 0:
-		return "", fmt.Errorf("%s: %w", name, errNobody)
+		return "", fmt.Errorf("nobody in this class has the name %s", name)
 	}
 	return string(got.Kvs[0].Value), nil
 }
