@@ -3,6 +3,7 @@ package tests
 import (
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -37,6 +38,16 @@ func (r *room) start(t testing.TB, members int, flags ...string) {
 	t.Helper()
 	r.Running = harness.Start(t, "", nil, "classroom", slices.Concat([]string{"-class",
 		"-members", strconv.Itoa(members), "-port", strconv.Itoa(r.port), "-data", r.data, "-board", "off"}, flags)...)
+	running := r.Running
+	t.Cleanup(func() {
+		// Its members write into the folder of the data, which goes next.
+		running.Process.Signal(os.Interrupt)
+		select {
+		case <-running.Ended:
+		case <-time.After(20 * time.Second):
+			t.Error("the class does not end")
+		}
+	})
 	r.Await(t, "Ctrl-C ends the class.")
 	found := regexp.MustCompile(`go run \./classroom join \S+/(\S+) NAME`).FindStringSubmatch(r.Stdout.String())
 	if found == nil {
