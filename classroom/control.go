@@ -96,24 +96,25 @@ func controlMembers(mux *http.ServeMux, etcd *cluster.Cluster) {
 	})
 }
 
-// emptied is a store without keys.
-type emptied struct {
-	Revision int64
-	Shared   bool // others have keys in it
+// store is where a user has keys.
+type store struct {
+	Endpoints []string
+	Shared    bool // with a class: others have keys in it
 }
 
-// controlStore answers commands about the store that is at the endpoints.
-func controlStore(mux *http.ServeMux, endpoints []string, reset func(context.Context) (emptied, error)) {
-	mux.HandleFunc("GET /store", func(w http.ResponseWriter, r *http.Request) { answer(w, endpoints) })
+// controlStore answers commands about a store. reset empties it, as far as the user may,
+// and returns its revision then.
+func controlStore(mux *http.ServeMux, s store, reset func(context.Context) (revision int64, err error)) {
+	mux.HandleFunc("GET /store", func(w http.ResponseWriter, r *http.Request) { answer(w, s) })
 	mux.HandleFunc("POST /store/reset", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), startLimit)
 		defer cancel()
-		store, err := reset(ctx)
+		revision, err := reset(ctx)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
 			return
 		}
-		answer(w, store)
+		answer(w, revision)
 	})
 }
 
@@ -256,7 +257,7 @@ func printMembers(list []memberStatus) {
 // reset empties the store of the classroom on port, and no other: when the
 // environment names another etcd, the user may mean that one.
 func reset(ctx context.Context, port int) error {
-	own, err := ask[[]string](ctx, port, http.MethodGet, "/store")
+	own, err := ask[store](ctx, port, http.MethodGet, "/store")
 	if err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
@@ -264,20 +265,20 @@ func reset(ctx context.Context, port int) error {
 		return fmt.Errorf("reset: it empties the whole store, and ETCD_NAMESPACE says that "+
 			"yours is %s alone: unset it to do so", namespace)
 	}
-	if others := notAmong(own, os.Getenv("ETCDCTL_ENDPOINTS")); len(others) > 0 {
+	if others := notAmong(own.Endpoints, os.Getenv("ETCDCTL_ENDPOINTS")); len(others) > 0 {
 		return fmt.Errorf("reset: ETCDCTL_ENDPOINTS names %s, which the classroom on port %d "+
 			"did not start: unset ETCDCTL_ENDPOINTS to empty the store at %s, or name "+
-			"another classroom with -port", strings.Join(others, ","), port, strings.Join(own, ","))
+			"another classroom with -port", strings.Join(others, ","), port, strings.Join(own.Endpoints, ","))
 	}
-	store, err := ask[emptied](ctx, port, http.MethodPost, "/store/reset")
+	revision, err := ask[int64](ctx, port, http.MethodPost, "/store/reset")
 	switch {
 	case err != nil:
 		return fmt.Errorf("reset: %w", err)
-	case store.Shared:
+	case own.Shared:
 		fmt.Printf("Your keys are gone. The store is shared, and at revision %d: "+
-			"what the page shows at 2 is at %d or later here.\n", store.Revision, store.Revision+1)
+			"what the page shows at 2 is at %d or later here.\n", revision, revision+1)
 	default:
-		fmt.Printf("The store is empty, at revision %d.\n", store.Revision)
+		fmt.Printf("The store is empty, at revision %d.\n", revision)
 	}
 	return nil
 }

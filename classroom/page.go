@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
+	"strconv"
 	"strings"
 
 	"example.com/etcd-by-example/classroom/board"
@@ -150,9 +152,30 @@ func watch(ctx context.Context, where boardPlace) error {
 	if err != nil {
 		return err
 	}
+	if err := notAtDesk(ctx, etcd.Endpoints); err != nil {
+		return err
+	}
 	b, err := openBoard(ctx, where, board.Config{Etcd: etcd, Env: os.Environ()})
 	if err != nil {
 		return err
 	}
 	return keepOpen(ctx, b, "the etcd at "+strings.Join(etcd.Endpoints, ","))
+}
+
+// notAtDesk returns an error when an endpoint is a desk in a class: a board there would
+// have a part of the revisions, and see gaps.
+func notAtDesk(ctx context.Context, endpoints []string) error {
+	for _, endpoint := range endpoints {
+		_, text, _ := net.SplitHostPort(endpoint)
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			continue
+		}
+		if desk, err := ask[store](ctx, port, http.MethodGet, "/store"); err == nil && desk.Shared &&
+			len(notAmong(desk.Endpoints, endpoint)) == 0 {
+			return fmt.Errorf("%s is your desk in a class, and a board shows a whole etcd: "+
+				"look at the teacher's", endpoint)
+		}
+	}
+	return nil
 }

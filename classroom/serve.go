@@ -32,8 +32,8 @@ func serve(ctx context.Context, config cluster.Config, where boardPlace) (err er
 	defer end(&err)
 	stopControl, err := control(config.Port, "no class shares this etcd: for that, start it with -class", func(mux *http.ServeMux) {
 		controlMembers(mux, etcd)
-		controlStore(mux, etcd.Endpoints(), func(ctx context.Context) (emptied, error) {
-			return emptied{Revision: 1}, etcd.Reset(ctx)
+		controlStore(mux, store{Endpoints: etcd.Endpoints()}, func(ctx context.Context) (int64, error) {
+			return 1, etcd.Reset(ctx)
 		})
 	})
 	if err != nil {
@@ -130,6 +130,9 @@ func listening(ctx context.Context, port int) (what string, isEtcd bool) {
 	connection.Close()
 	if running := etcdVersion(ctx, endpoint); running != "" {
 		return fmt.Sprintf("an etcd %s already listens on %s", running, endpoint), true
+	}
+	if desk, err := ask[store](ctx, port, http.MethodGet, "/store"); err == nil && desk.Shared {
+		return "your desk in a class listens on " + endpoint, false
 	}
 	return "a program that does not answer as an etcd listens on " + endpoint, false
 }

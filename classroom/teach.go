@@ -230,10 +230,7 @@ func tellPassed(ctx context.Context, desk *class.Desk) {
 
 // controlDesk answers commands about the store that a desk shows.
 func controlDesk(mux *http.ServeMux, desk *class.Desk, port int) {
-	controlStore(mux, []string{"127.0.0.1:" + strconv.Itoa(port)}, func(ctx context.Context) (emptied, error) {
-		revision, err := desk.Reset(ctx)
-		return emptied{revision, true}, err
-	})
+	controlStore(mux, store{[]string{"127.0.0.1:" + strconv.Itoa(port)}, true}, desk.Reset)
 }
 
 // controlClass answers commands about a class.

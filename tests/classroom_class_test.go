@@ -160,6 +160,16 @@ func TestClass(t *testing.T) {
 		t.Errorf("a second desk: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
 
+	// A second etcd at the port of a desk, and a board of one, are no use.
+	for words, got := range map[string]harness.Result{
+		"your desk in a class listens on " + ann.own: harness.Run(t, "", nil, "classroom", "-port", strconv.Itoa(ann.port)),
+		ann.own + " is your desk in a class":         harness.Run(t, ann.own, nil, "classroom"),
+	} {
+		if got.Status != 1 || !strings.Contains(got.Stderr, words) {
+			t.Errorf("status %d, want %q\n%s%s", got.Status, words, got.Stdout, got.Stderr)
+		}
+	}
+
 	// Who leaves is not there at once, and comes back with the same key alone.
 	harness.Interrupt(t, ann.Running)
 	if got := ann.Wait(t); got.Status != 0 || !strings.Contains(got.Stdout, "ann leaves the class. The keys stay.") {

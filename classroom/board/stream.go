@@ -23,7 +23,7 @@ const (
 	// are, the fewer each of them gets: together under 500.
 	writeEvery    = 34 * time.Millisecond
 	writeEveryAll = 2 * time.Millisecond
-	writeLimit = 10 * time.Second
+	writeLimit    = 10 * time.Second
 )
 
 // sink is what pushes changes of the page to all browsers.
