@@ -232,7 +232,7 @@ func TestDoor(t *testing.T) {
 			t.Fatalf("the same name with the same key: %v", err)
 		}
 	}
-	stranger := falseClass(t, strangers(t))
+	stranger := falseClass(t, "127.0.0.1:0", strangers(t))
 	wrongSecret, wrongPrint := code, code
 	wrongSecret.secret[3] = other(wrongSecret.secret[3])
 	wrongPrint.print[11] = other(wrongPrint.print[11])
@@ -249,7 +249,7 @@ func TestDoor(t *testing.T) {
 	refuse("a wrong fingerprint", bob(wrongPrint, "bob", false), "and was told nothing: compare the twelve characters")
 	refuse("a false server", bob(falseServer, "bob", false), "not the class of this code, and was told nothing")
 	// A learner has a certificate of the class's own authority.
-	falseServer.Address = falseClass(t, learners(t, c))
+	falseServer.Address = falseClass(t, "127.0.0.1:0", learners(t, c))
 	refuse("a learner as a false server", bob(falseServer, "bob", false), "not the class of this code, and was told nothing")
 	refuse("the class's own name", bob(code, Common, false), "belongs to the class")
 	refuse("a name that is none", bob(code, "../ann", false), "cannot be a name")
@@ -441,11 +441,11 @@ func learners(t *testing.T, c *Class) *tls.Certificate {
 	return &tls.Certificate{Certificate: append(in.cert.Certificate, c.authority.cert.Raw), PrivateKey: key}
 }
 
-// falseClass is a server that shows a certificate. It fails the test when it is told
+// falseClass is a server, at an address, that shows a certificate. It fails the test when it is told
 // anything.
-func falseClass(t *testing.T, shown *tls.Certificate) (address string) {
+func falseClass(t *testing.T, at string, shown *tls.Certificate) (address string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package class
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
@@ -250,6 +251,7 @@ func (d *Desk) host() string {
 // stay keeps alive what says that the learner is there, until the desk is closed or the
 // class does not let them in any more.
 func (d *Desk) stay(arrived chan<- struct{}) {
+	warned := false
 	for d.ctx.Err() == nil {
 		gone, err := d.arrive()
 		switch {
@@ -266,12 +268,30 @@ func (d *Desk) stay(arrived chan<- struct{}) {
 			}
 			<-gone
 			continue
+		case d.key != nil && !warned && d.strange():
+			warned = true
+			d.tell(fmt.Sprintf("Another class answers at %s now. If it is the teacher's new one, "+
+				"leave with Ctrl-C, and join with its code.", d.address()))
 		}
 		select {
 		case <-d.ctx.Done():
 		case <-time.After(again):
 		}
 	}
+}
+
+// strange reports whether another class answers where the desk's was.
+func (d *Desk) strange() bool {
+	ctx, cancel := context.WithTimeout(d.ctx, callLimit)
+	defer cancel()
+	d.mu.Lock()
+	code := d.code
+	d.mu.Unlock()
+	connection, err := (&tls.Dialer{Config: code.print.known(nil)}).DialContext(ctx, "tcp", code.Address)
+	if err == nil {
+		connection.Close()
+	}
+	return errors.Is(err, errStranger)
 }
 
 // etcdAddresses returns where the members of the class's etcd are, for people.

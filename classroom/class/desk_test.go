@@ -429,7 +429,7 @@ func TestDeskMoves(t *testing.T) {
 	if err := ann.Move(ctx, "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "no class answers at 127.0.0.1:1") {
 		t.Errorf("to where nobody is: %v", err)
 	}
-	if err := ann.Move(ctx, falseClass(t, strangers(t))); !errors.Is(err, errStranger) {
+	if err := ann.Move(ctx, falseClass(t, "127.0.0.1:0", strangers(t))); !errors.Is(err, errStranger) {
 		t.Errorf("to a false class: %v", err)
 	}
 	if _, err := ann.Put(ctx, "a", ""); err != nil {
@@ -448,6 +448,20 @@ func TestDeskMoves(t *testing.T) {
 	if ann.host() != "localhost" {
 		t.Errorf("it is at %s", ann.host())
 	}
+}
+
+// TestDeskIsLeft has another class begin where the desk's was, and its etcd gone.
+func TestDeskIsLeft(t *testing.T) {
+	c, etcd := open(t, 1)
+	ann := sit(t, c, "ann")
+	if err := c.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	falseClass(t, c.address, strangers(t))
+	if err := etcd.Members[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	hears(t, ann, "Another class answers at "+c.address+" now.")
 }
 
 // hears waits until a desk has told its learner something.
