@@ -59,7 +59,7 @@ var (
 	lostMajority  = fault{"no quorum", nil, killFollowers}
 	killedAll     = fault{"all members killed", nil, killEverybody}
 	replacedOne   = fault{"member replaced", nil, replaceMember}
-	fullDisk      = fault{"disk full", canMount, fillDisk}
+	fullDisk      = fault{"disk full", mayMount, fillDisk}
 	fullDatabase  = fault{"database full", nil, fillDatabase}
 	compaction    = fault{"history compacted", nil, compactAgain}
 	revokedLeases = fault{"leases revoked", nil, revokeAll}
@@ -261,12 +261,21 @@ func (s *site) id(m *cluster.Member) uint64 {
 // at its start: until its attempt at the other has failed, the disk is full.
 const smallDisk = 160 << 20
 
-func canMount() error {
+// mayMount tries it: root of a container need not have the right to.
+var mayMount = sync.OnceValue(func() error {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		return errors.New("it takes Linux, and root, to mount a small disk")
 	}
-	return nil
-}
+	folder, err := os.MkdirTemp("", "")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(folder)
+	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder).CombinedOutput(); err != nil {
+		return fmt.Errorf("mount a small disk: %w\n%s", err, output)
+	}
+	return exec.Command("umount", folder).Run()
+})
 
 // mountSmallDisk returns a folder on a disk of its own, which goes with the test.
 func mountSmallDisk(t *testing.T) string {
