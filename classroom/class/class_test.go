@@ -294,7 +294,7 @@ func TestDoor(t *testing.T) {
 }
 
 // TestDismissed checks that a certificate is worth nothing when its name was freed or
-// removed, also on a connection that stands.
+// removed, also on a connection that stands; but a watch goes on, as the page says.
 func TestDismissed(t *testing.T) {
 	c, _ := open(t, 1)
 	for name, dismiss := range map[string]func(context.Context, string) error{"freed": c.Free, "removed": c.Remove} {
@@ -304,6 +304,8 @@ func TestDismissed(t *testing.T) {
 		if _, err := ann.Put(ctx, key, ""); err != nil {
 			t.Fatal(err)
 		}
+		watch := ann.Watch(ctx, key, clientv3.WithCreatedNotify())
+		<-watch
 		if err := dismiss(ctx, name); err != nil {
 			t.Fatal(err)
 		}
@@ -316,6 +318,20 @@ func TestDismissed(t *testing.T) {
 		}
 		if want := map[string]int64{"freed": 1}[name]; kept.Count != want {
 			t.Errorf("%s: %d keys are left, want %d", name, kept.Count, want)
+		}
+		if _, err := c.client.Put(ctx, key, "later"); err != nil {
+			t.Fatal(err)
+		}
+		told := false
+		for answer := range watch { // It is closed at the end of ctx.
+			if told = slices.ContainsFunc(answer.Events, func(e *clientv3.Event) bool {
+				return string(e.Kv.Value) == "later"
+			}); told {
+				break
+			}
+		}
+		if !told {
+			t.Errorf("%s: the watch has ended", name)
 		}
 	}
 }
