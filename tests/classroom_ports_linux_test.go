@@ -1,0 +1,61 @@
+package tests
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"testing"
+
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// TestClassPorts checks that a class is reached from other machines at the ports that
+// docs/CLASS.md names, and at no others.
+func TestClassPorts(t *testing.T) {
+	harness.Parallel(t)
+	network, err := harness.NewNetwork(t)
+	if err != nil {
+		harness.SkipUnlessCI(t, err)
+	}
+	cmd := exec.Command(harness.Program(t, "classroom"), "-class", "-members", "3", "-board", "127.0.0.1:8400")
+	cmd.Dir, cmd.Env = harness.Root, harness.Env("XDG_CACHE_HOME="+t.TempDir())
+	var running *harness.Running
+	harness.NoError(t, network(func() error {
+		running = harness.Command(t, cmd)
+		return nil
+	}))
+	running.Await(t, "Ctrl-C ends the class.")
+	var tables []byte
+	harness.NoError(t, network(func() error {
+		for _, name := range []string{"tcp", "tcp6"} {
+			table, err := os.ReadFile("/proc/thread-self/net/" + name)
+			if err != nil {
+				return err
+			}
+			tables = append(tables, table...)
+		}
+		return nil
+	}))
+	var open, inside []uint64
+	// An address of IPv6 is four times as long. 0A is a socket that listens.
+	for _, found := range regexp.MustCompile(`(?m)^ *\d+: ([0-9A-F]+):([0-9A-F]{4}) [0-9A-F:]+ 0A `).FindAllSubmatch(tables, -1) {
+		port, err := strconv.ParseUint(string(found[2]), 16, 16)
+		harness.NoError(t, err)
+		if string(found[1]) == "0100007F" {
+			inside = append(inside, port)
+		} else {
+			open = append(open, port)
+		}
+	}
+	slices.Sort(open)
+	if want := []uint64{2378, 2380, 2382, 2384}; !slices.Equal(open, want) {
+		t.Errorf("open to other machines: %v, want %v", open, want)
+	}
+	for _, port := range []uint64{2377, 2379, 8400} {
+		if !slices.Contains(inside, port) {
+			t.Errorf("for this machine: %v, want %d among them:\n%s", inside, port, running.Stdout)
+		}
+	}
+}
