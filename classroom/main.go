@@ -351,5 +351,5 @@ func classCommand() *cobra.Command {
 var whatClassActions = map[string]string{
 	"remove": "End a learner's part in the class, and delete their keys; nobody gets the name again",
 	"free":   "Let somebody with another machine have a name and its keys",
-	"reset":  "Delete the keys of a learner, or with the name class those of all",
+	"reset":  "Delete the keys of a learner, or by the name class those of the class as a whole",
 }

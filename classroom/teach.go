@@ -254,6 +254,9 @@ func controlClass(mux *http.ServeMux, shared *class.Class) {
 	})
 	handle("POST /class/reset/{name}", func(ctx context.Context, name string) (any, error) {
 		count, err := shared.Reset(ctx, name)
+		if name == class.Common {
+			name = "The class as a whole"
+		}
 		return fmt.Sprintf("%s has no keys any more. There were %d.", name, count), err
 	})
 	handle("POST /class/room/{$}", func(ctx context.Context, _ string) (any, error) {

@@ -136,7 +136,7 @@ func TestClass(t *testing.T) {
 	says("bob, here, keys: 1, exercises passed: ", "class", "list")
 	says("bob has no keys any more. There were 1.", "class", "reset", "bob")
 	says("bob, here, keys: 0, ", "class", "list")
-	says("class has no keys any more. There were 1.", "class", "reset", "class")
+	says("The class as a whole has no keys any more. There were 1.", "class", "reset", "class")
 	says("There is room again.", "class", "room")
 	says("nobody in this class has the name eve", "class", "remove", "eve")
 	says("The store is shared, and at revision", "reset")
