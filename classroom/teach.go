@@ -41,6 +41,9 @@ func teach(ctx context.Context, config cluster.Config, where boardPlace) (err er
 	if err := freeForClass(ctx, port+classKeys, port+classDoor, port); err != nil {
 		return err
 	}
+	if _, err := os.Stat(filepath.Join(config.Dir, "etcd1")); config.Dir != "" && err == nil && !class.Kept(config.Dir) {
+		return fmt.Errorf("%s has the data of an etcd without a class: give another folder", config.Dir)
+	}
 	authority, err := class.OpenAuthority(config.Dir)
 	if err != nil {
 		return err

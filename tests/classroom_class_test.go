@@ -164,6 +164,7 @@ func TestClass(t *testing.T) {
 	for words, got := range map[string]harness.Result{
 		"your desk in a class listens on " + ann.own: harness.Run(t, "", nil, "classroom", "-port", strconv.Itoa(ann.port)),
 		ann.own + " is your desk in a class":         harness.Run(t, ann.own, nil, "classroom"),
+		ann.common + " is your desk in a class":      harness.Run(t, ann.common, nil, "classroom"),
 	} {
 		if got.Status != 1 || !strings.Contains(got.Stderr, words) {
 			t.Errorf("status %d, want %q\n%s%s", got.Status, words, got.Stdout, got.Stderr)
@@ -231,7 +232,13 @@ func TestClassComesBack(t *testing.T) {
 	if got := r.Wait(t); got.Status != 0 || got.Stderr != "" {
 		t.Errorf("the class ends with status %d\n%s", got.Status, got.Stderr)
 	}
-	// What a class has left is none without -class.
+	// What a class has left is none without -class, and what an etcd has left no class.
+	plain := filepath.Join(t.TempDir(), "plain")
+	harness.NoError(t, os.MkdirAll(filepath.Join(plain, "etcd1", "member"), 0o700))
+	if got := harness.Run(t, "", nil, "classroom", "-class", "-board", "off", "-data", plain, "-port", strconv.Itoa(r.port)); got.Status != 1 ||
+		!strings.Contains(got.Stderr, "has the data of an etcd without a class") {
+		t.Errorf("the data of an etcd for a class: status %d\n%s", got.Status, got.Stderr)
+	}
 	if got := harness.Run(t, "", nil, "classroom", "-board", "off", "-data", r.data); got.Status != 1 ||
 		!strings.Contains(got.Stderr, "has the data of a class") {
 		t.Errorf("its data without -class: status %d\n%s", got.Status, got.Stderr)
