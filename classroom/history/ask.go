@@ -5,9 +5,11 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -185,7 +187,11 @@ func (c *Recorder) askMember(m *Member) Role {
 	if err != nil {
 		return Unreachable
 	}
-	m.ID, m.Term, m.Size = status.Header.MemberId, status.RaftTerm, status.DbSize
+	m.ID, m.Term, m.Size, m.Quota = status.Header.MemberId, status.RaftTerm, status.DbSize, status.DbSizeQuota
+	// Of alarms it tells in words. To list them would be a proposal to all members.
+	m.Full = slices.ContainsFunc(status.Errors, func(said string) bool {
+		return strings.Contains(said, etcdserverpb.AlarmType_NOSPACE.String())
+	})
 	c.mu.Lock()
 	_, named := c.names[m.ID]
 	c.mu.Unlock()

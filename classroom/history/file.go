@@ -73,6 +73,8 @@ type memberLine struct {
 	Role     Role      `json:"role"`
 	Term     uint64    `json:"term"`
 	Size     int64     `json:"size"`
+	Quota    int64     `json:"quota,omitempty"`
+	Full     bool      `json:"full,omitempty"`
 }
 
 type noteLine struct {
@@ -183,7 +185,7 @@ func (r *Record) Save(w io.Writer) error {
 	for _, of := range r.members.looks {
 		for _, look := range of {
 			encoder.Encode(line{Member: &memberLine{time(look.seen), look.Name, look.Endpoint,
-				look.ID, look.Role, look.Term, look.Size}})
+				look.ID, look.Role, look.Term, look.Size, look.Quota, look.Full}})
 		}
 	}
 	for _, n := range r.notes {
@@ -272,7 +274,7 @@ func (l *loading) add(next line) error {
 		return err
 	case next.Member != nil:
 		m := next.Member
-		r.Member(Member{m.Name, m.Endpoint, m.ID, m.Role, m.Term, m.Size}, m.Seen)
+		r.Member(Member{m.Name, m.Endpoint, m.ID, m.Role, m.Term, m.Size, m.Quota, m.Full}, m.Seen)
 		return nil
 	case next.Note != nil:
 		r.Note(next.Note.Revision, next.Note.Text, next.Note.Seen)

@@ -25,6 +25,8 @@ type Member struct {
 	Role     Role
 	Term     uint64 // of raft, when it last answered
 	Size     int64  // of its database, in bytes
+	Quota    int64  // of that size; 0 when it does not tell
+	Full     bool   // it knows of an alarm that forbids to write: a quota was reached
 }
 
 type memberLook struct {

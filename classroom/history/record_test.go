@@ -430,7 +430,7 @@ func TestSaveAndLoad(t *testing.T) {
 	append1(t, r, gone("b", 104))
 	r.Look(history.Look{Lease: 8, Asked: at(115), Answered: at(115.1), Remaining: -1})
 	r.Member(history.Member{Name: "etcd1", Endpoint: "127.0.0.1:2379", ID: 1<<63 + 5, Role: history.Leader, Term: 3, Size: 1 << 40}, at(115))
-	r.Member(history.Member{Name: "etcd1", Endpoint: "127.0.0.1:2379", Role: history.Unreachable}, at(116))
+	r.Member(history.Member{Name: "etcd1", Endpoint: "127.0.0.1:2379", Role: history.Unreachable, Quota: 1 << 41, Full: true}, at(116))
 	r.Look(history.Look{Lease: -7, Asked: at(117), Answered: at(117), TTL: 10, Remaining: 6, Term: 3})
 
 	r.Note(103, "The leader was killed.", at(113))
