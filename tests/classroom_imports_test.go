@@ -24,7 +24,7 @@ func TestImports(t *testing.T) {
 		"classroom/cluster": {"classroom/internal/ports", "classroom/internal/process"},
 		"classroom/course":  {"classroom/internal/process"},
 		"classroom/relay":   {"classroom/internal/ports"},
-		"classroom/class":   {"classroom/cluster", "classroom/internal/ports", "classroom/internal/process"},
+		"classroom/class":   {"classroom/cluster", "classroom/history", "classroom/internal/ports", "classroom/internal/process"},
 		"shared":            {},
 		"classroom/check": {"classroom/cluster", "classroom/history", "classroom/judge", "classroom/relay",
 			"classroom/internal/ports", "classroom/internal/process"},
