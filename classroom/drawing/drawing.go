@@ -34,6 +34,9 @@ type Options struct {
 	// Locks is what the keys of locks begin with. Default: "/cron/lock/".
 	Locks string
 
+	// Owners says that whose a key is stands before it, up to a colon.
+	Owners bool
+
 	// LeaseName says what a lease is called. Default: "lease A", "lease B", in the
 	// order in which they appear.
 	LeaseName func(id int64) string
@@ -44,6 +47,10 @@ type Options struct {
 
 	// Columns is for how many revisions it has room at least.
 	Columns int
+
+	// Packed leaves out the revisions that changed no key with the prefix. The last
+	// Columns of the others up to To have a column, and From is not looked at.
+	Packed bool
 
 	// Mark is the revision that is chosen in it, or zero.
 	Mark int64

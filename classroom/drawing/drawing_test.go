@@ -324,6 +324,58 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// TestPacked draws the keys of one of two who write by turns, and a lock.
+func TestPacked(t *testing.T) {
+	p := plant(t, 1)
+	p.change("ann:/cron/lock/x=me@1")
+	for i := range 40 {
+		p.change(fmt.Sprintf("ann:/a=%d", i), fmt.Sprintf("ann:/b=%d", i))
+		p.change(fmt.Sprintf("bob:/a=%d", i))
+	}
+	for _, c := range []struct {
+		options     Options
+		first, last int64
+		columns     []string
+		mark        string // the column that is marked
+	}{
+		{Options{Prefix: "ann:", Columns: 4}, 75, 82, []string{"75", "77", "79", "81"}, ""},
+		{Options{Prefix: "ann:", Columns: 4, To: 6}, 2, 6, []string{"2", "3", "5"}, ""},
+		{Options{Prefix: "ann:", Columns: 4, Mark: 78}, 75, 82, []string{"75", "77", "79", "81"}, "77"},
+		{Options{Prefix: "bob:", Columns: 2, Mark: 82}, 80, 82, []string{"80", "82"}, "82"},
+		{Options{Prefix: "eve:", Columns: 34}, 82, 82, nil, ""},
+	} {
+		c.options.Packed, c.options.Interactive, c.options.Owners = true, true, true
+		d, err := New(p.record, c.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var columns []string
+		for _, column := range d.view.Columns {
+			columns = append(columns, fmt.Sprint(column.Revision))
+			if marked := column.X == d.view.MarkX; marked != (c.mark == columns[len(columns)-1]) {
+				t.Errorf("%+v: column %d is marked: %t", c.options, column.Revision, marked)
+			}
+		}
+		if d.First != c.first || d.Last != c.last || !slices.Equal(columns, c.columns) {
+			t.Errorf("%+v: from %d to %d, %v", c.options, d.First, d.Last, columns)
+		}
+		for i, tick := range d.view.Ticks {
+			if at := slices.Index(columns, fmt.Sprint(tick.Revision)); at < 0 || tick.X != d.view.Columns[at].Center {
+				t.Errorf("%+v: the number %d stands elsewhere (%d)", c.options, tick.Revision, i)
+			}
+		}
+		checkXML(t, "packed", draw(t, p.record, c.options))
+	}
+	all := Options{Prefix: "ann:", Packed: true, Columns: 100, To: 6}
+	if text := draw(t, p.record, all); strings.Contains(text, "has the lock") {
+		t.Error("without owners, it is a lock")
+	}
+	all.Owners = true
+	if text := draw(t, p.record, all); !strings.Contains(text, "me has the lock, token 2") {
+		t.Errorf("with owners, it is no lock:\n%s", text)
+	}
+}
+
 func TestWindows(t *testing.T) {
 	p := plant(t, 5)
 	p.change("/a=1", "/cron/lock/x=me@1")

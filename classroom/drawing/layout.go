@@ -35,6 +35,7 @@ const (
 
 type view struct {
 	Interactive       bool
+	Packed            bool
 	Title, Desc       string
 	Style             template.CSS
 	Width, Height     int
@@ -114,7 +115,7 @@ type markView struct {
 // layOut says where each part of a window is.
 func layOut(w *window, o Options) view {
 	f := newFrame(w, o)
-	v := view{Interactive: o.Interactive, First: w.from, Last: w.to, Mark: o.Mark, Width: f.width,
+	v := view{Interactive: o.Interactive, Packed: o.Packed, First: w.from, Last: w.to, Mark: o.Mark, Width: f.width,
 		Left: f.left, Right: f.right, Column: f.column}
 	if !o.Interactive {
 		v.Style = template.CSS(style)
@@ -129,17 +130,14 @@ func layOut(w *window, o Options) view {
 		f.axis, f.top = f.axis+shift, f.top+shift
 	}
 	v.Axis, v.AxisY = f.axis, f.axis+10
-	step := f.step(w.to)
-	for revision := (w.from + step - 1) / step * step; revision <= w.to; revision += step {
-		v.Ticks = append(v.Ticks, tickView{f.x(w, revision), revision})
-	}
+	v.Ticks = f.ticks(w)
 
 	keys, others := w.laneKeys(o.Lanes)
 	place := map[string]int{}
 	for i, key := range keys {
 		place[key] = i
 		v.Lanes = append(v.Lanes, f.laneView(i, key))
-		v.drawKey(w, f, i, key, o.Locks)
+		v.drawKey(w, f, i, key, o)
 	}
 	lanes := len(keys)
 	if others {
@@ -172,7 +170,7 @@ func layOut(w *window, o Options) view {
 }
 
 func newFrame(w *window, o Options) frame {
-	count := int(w.to - w.from + 1)
+	count := w.columns()
 	if o.Interactive {
 		count = max(count, o.Columns)
 		f := frame{column: 18, left: labelWidth, right: labelWidth + count*18, width: labelWidth + count*18 + 16,
@@ -182,7 +180,7 @@ func newFrame(w *window, o Options) frame {
 	}
 	f := frame{left: margin, width: 700, axis: 108, top: 124, label: 18, band: 25, thick: 28, lane: 62}
 	// At the right there is room for a value, under the word "revision".
-	need := w.need(o.Locks)
+	need := w.need(o)
 	room := max(140, need[count-1]) + margin
 	const first, widest, narrow, narrowest = margin + 14, 110, 64, 18
 	fits := func(need []int, least int) bool {
@@ -216,8 +214,8 @@ func (f *frame) place(first int, need []int) int {
 
 // need returns how wide each column must be so that no value is cut in it, within
 // reason.
-func (w *window) need(locks string) []int {
-	need := make([]int, w.to-w.from+1)
+func (w *window) need(o Options) []int {
+	need := make([]int, w.columns())
 	next := map[string]int64{} // where each key changes next
 	for _, c := range slices.Backward(w.changes) {
 		after, found := next[c.Key]
@@ -226,23 +224,21 @@ func (w *window) need(locks string) []int {
 			continue // It has more than its own column.
 		}
 		text := c.After.Value
-		if isLock(c.After, locks) {
+		if o.isLock(c.After) {
 			text += fmt.Sprint(", token ", c.After.Create)
 		}
 		cells := 0
 		for _, r := range start(text, 20) {
 			cells += width(r)
 		}
-		column := c.Revision - w.from
+		column := w.column(c.Revision)
 		need[column] = max(need[column], textLeft+cells*cell+textRight)
 	}
 	return need
 }
 
 // x returns the middle of a revision's column.
-func (f frame) x(w *window, revision int64) int {
-	return f.middles[max(w.from, min(revision, w.to))-w.from]
-}
+func (f frame) x(w *window, revision int64) int { return f.middles[w.column(revision)] }
 
 // y returns the middle of a lane's band.
 func (f frame) y(lane int) int { return f.top + lane*f.lane + f.band + f.thick/2 }
@@ -257,6 +253,21 @@ func (f frame) step(last int64) int64 {
 			}
 		}
 	}
+}
+
+// ticks are the numbers at the axis.
+func (f frame) ticks(w *window) (ticks []tickView) {
+	step := f.step(w.to)
+	if w.packed != nil {
+		for i := int64(0); i < int64(len(w.packed)); i += step {
+			ticks = append(ticks, tickView{f.middles[i], w.packed[i]})
+		}
+		return ticks
+	}
+	for revision := (w.from + step - 1) / step * step; revision <= w.to; revision += step {
+		ticks = append(ticks, tickView{f.x(w, revision), revision})
+	}
+	return ticks
 }
 
 func (f frame) laneView(lane int, key string) laneView {
@@ -277,7 +288,7 @@ type value struct {
 }
 
 // drawKey draws for how long a key was there, and its values.
-func (v *view) drawKey(w *window, f frame, lane int, key, locks string) {
+func (v *view) drawKey(w *window, f frame, lane int, key string, o Options) {
 	var values []value
 	var is *history.KeyValue
 	from := 0
@@ -300,7 +311,7 @@ func (v *view) drawKey(w *window, f frame, lane int, key, locks string) {
 	for i := 0; i < len(values); {
 		one := values[i]
 		class, about := "life", fmt.Sprintf("created at revision %d", one.Create)
-		if isLock(one.KeyValue, locks) {
+		if o.isLock(one.KeyValue) {
 			class, about = "lock", fmt.Sprintf("%s has the lock, token %d", start(one.Value, 60), one.Create)
 		}
 		to := one.to

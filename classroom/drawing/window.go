@@ -13,6 +13,7 @@ type window struct {
 	from, to int64
 	known    int64 // what changed after this revision is known
 	changes  []history.Change
+	packed   []int64 // the revisions that have a column, when not all have
 	bars     []*bar
 	notes    []history.Note
 }
@@ -32,17 +33,24 @@ func read(record *history.Record, known int64, o Options) (*window, error) {
 	if w.to == 0 {
 		w.to = record.Last()
 	}
+	if o.Packed {
+		if err := w.pack(record, o); err != nil {
+			return nil, err
+		}
+	}
 	if w.from == 0 {
 		w.from = min(w.to, max(known+1, w.to-199))
 	}
 	if columns := w.to - w.from + 1; columns < 1 || columns > mostColumns {
 		return nil, fmt.Errorf("from revision %d to %d: want 1 to %d revisions", w.from, w.to, mostColumns)
 	}
-	var err error
-	if w.changes, err = record.Changes(max(w.from, known+1), w.to); err != nil {
-		return nil, err
+	if !o.Packed {
+		var err error
+		if w.changes, err = record.Changes(max(w.from, known+1), w.to); err != nil {
+			return nil, err
+		}
+		w.changes = slices.DeleteFunc(w.changes, func(c history.Change) bool { return !strings.HasPrefix(c.Key, o.Prefix) })
 	}
-	w.changes = slices.DeleteFunc(w.changes, func(c history.Change) bool { return !strings.HasPrefix(c.Key, o.Prefix) })
 	for _, n := range record.Notes() {
 		if n.Revision >= w.from-1 && n.Revision <= w.to {
 			w.notes = append(w.notes, n)
@@ -55,6 +63,58 @@ func read(record *history.Record, known int64, o Options) (*window, error) {
 		}
 	}
 	return w, nil
+}
+
+// packedFrom is how many changes are looked through for those that are packed.
+const packedFrom = 50_000
+
+// pack finds the last changes of the keys with the prefix.
+func (w *window) pack(record *history.Record, o Options) error {
+	back, err := record.Back(w.to)
+	if err != nil {
+		return err
+	}
+	w.packed = []int64{}
+	looked := 0
+	for c := range back {
+		if looked++; looked > packedFrom {
+			break
+		}
+		if !strings.HasPrefix(c.Key, o.Prefix) {
+			continue
+		}
+		if count := len(w.packed); count == 0 || w.packed[count-1] != c.Revision {
+			if count == o.Columns {
+				break
+			}
+			w.packed = append(w.packed, c.Revision)
+		}
+		w.changes = append(w.changes, c)
+	}
+	slices.Reverse(w.packed)
+	slices.Reverse(w.changes)
+	w.from = w.to
+	if len(w.packed) > 0 {
+		w.from = w.packed[0]
+	}
+	return nil
+}
+
+// columns returns how many there are.
+func (w *window) columns() int {
+	if w.packed != nil {
+		return max(1, len(w.packed))
+	}
+	return int(w.to - w.from + 1)
+}
+
+// column returns which one a revision has, or the one before it.
+func (w *window) column(revision int64) int {
+	if w.packed != nil {
+		after, _ := slices.BinarySearch(w.packed, revision+1)
+		return max(0, after-1)
+	}
+	return int(max(w.from, min(revision, w.to)) - w.from)
 }
 
 // readLeases finds out which leases hold keys when.
@@ -158,8 +218,12 @@ func (w *window) laneKeys(most int) (keys []string, others bool) {
 }
 
 // isLock reports whether a key is a lock, which whoever creates it holds.
-func isLock(kv *history.KeyValue, prefix string) bool {
+func (o Options) isLock(kv *history.KeyValue) bool {
+	key := kv.Key
+	if o.Owners {
+		_, key, _ = strings.Cut(key, ":")
+	}
 	// Those that wait for a lock of etcd's package concurrency have such keys as
 	// well, which end with their lease.
-	return strings.HasPrefix(kv.Key, prefix) && !strings.HasSuffix(kv.Key, fmt.Sprintf("/%x", uint64(kv.Lease)))
+	return strings.HasPrefix(key, o.Locks) && !strings.HasSuffix(kv.Key, fmt.Sprintf("/%x", uint64(kv.Lease)))
 }
