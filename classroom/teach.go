@@ -87,6 +87,7 @@ func teach(ctx context.Context, config cluster.Config, where boardPlace) (err er
 	shown, err := openBoard(ctx, where, board.Config{
 		Etcd:    lasting(etcd.Client()),
 		Cluster: etcd,
+		Class:   shared,
 		Env:     lessonEnv([]string{"127.0.0.1:" + strconv.Itoa(port)}),
 	})
 	if err != nil {

@@ -61,6 +61,9 @@ func TestBoard(t *testing.T) {
 		{"secured", boardSecured},
 		{"for everybody", boardForEverybody},
 		{"exercises", boardExercises},
+		{"class", boardClass},
+		{"class that is full", boardFull},
+		{"class of 100", boardOf100},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			harness.Parallel(t)

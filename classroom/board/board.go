@@ -18,6 +18,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"example.com/etcd-by-example/classroom/class"
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/history"
 	"example.com/etcd-by-example/classroom/workbook"
@@ -35,6 +36,9 @@ type Config struct {
 	// Cluster has the members that the classroom started. When it started none, it
 	// is nil, and the page has no handles for them.
 	Cluster *cluster.Cluster
+
+	// Class acts on those who share the etcd. It is nil when that is not a class's.
+	Class Class
 
 	// Root is the folder of the repository, with the lessons and the exercises.
 	Root string
@@ -78,6 +82,7 @@ type Board struct {
 	lessons *lessons
 	book    *workbook.Book
 	rows    rows
+	class   bool // it is a class's etcd
 
 	address, public string
 	servers         []*http.Server
@@ -90,6 +95,7 @@ type Board struct {
 
 	mu      sync.Mutex
 	refused []refusal // of which lessons have told, the latest last
+	roster  *class.Roster
 }
 
 const (
@@ -119,6 +125,7 @@ func Start(ctx context.Context, config Config) (_ *Board, err error) {
 		}
 		b.source, b.client = recorder, recorder.Client()
 	}
+	b.class = b.isClass()
 	b.stream = newStream()
 	if b.lessons, err = newLessons(config.Root, config.Env, lessonSink{b.stream}); err != nil {
 		return nil, fmt.Errorf("read the lessons: %w", err)
@@ -134,8 +141,8 @@ func Start(ctx context.Context, config Config) (_ *Board, err error) {
 		}
 	}
 	record := b.source.Record()
-	for panel := range every {
-		b.renderPanel(panel, scene{record: record, moment: record.Present()})
+	for panel := range b.every() {
+		b.renderPanel(panel, b.scene(record, record.Present()))
 	}
 	b.running.Go(b.render)
 	return b, nil
@@ -215,7 +222,7 @@ func (b *Board) Close() error {
 // note takes in a line that lesson 08 has printed.
 func (b *Board) note(line string) {
 	record := b.source.Record()
-	s := scene{record: record, moment: record.Present()}
+	s := b.scene(record, record.Present())
 	r, told := s.refused(line)
 	if !told {
 		return
@@ -234,11 +241,17 @@ func (b *Board) told() []refusal {
 	return slices.Clone(b.refused)
 }
 
-// act does to a member what a button asks for.
+// act does to a member, or to the one that leads now, what a button asks for.
 func (b *Board) act(name, action string) error {
 	var members []*cluster.Member
 	if b.config.Cluster != nil {
 		members = b.config.Cluster.Members
+	}
+	if name == string(history.Leader) {
+		name = leader(b.source.Record().Present())
+	}
+	if name == "" {
+		return errors.New("no member leads now")
 	}
 	at := slices.IndexFunc(members, func(m *cluster.Member) bool { return m.Name == name })
 	if at < 0 {

@@ -81,7 +81,7 @@ func (b *Board) seenRevision() int64 { return b.source.Record().Last() }
 // present returns what is known by now.
 func (b *Board) present() scene {
 	record := b.source.Record()
-	return scene{record: record, moment: record.Present()}
+	return b.scene(record, record.Present())
 }
 
 // kinds returns what happened to a key, in order.
@@ -260,7 +260,7 @@ func TestWindow(t *testing.T) {
 	record, _ := planted(t)
 	draw := func(revision int64, prefix string) string {
 		moment := must[*history.Moment](t)(record.At(revision))
-		return string(scene{record, moment, prefix}.timeline(true, 0))
+		return string(scene{record: record, moment: moment, prefix: prefix}.timeline(true, 0))
 	}
 	for revision := record.Last() + 1; revision < 60; revision++ {
 		put := history.Put{Key: fmt.Sprint("/k/", 10+revision%20), Mod: revision, Create: revision, Version: 1}
@@ -572,7 +572,7 @@ func TestStream(t *testing.T) {
 	if err := json.Unmarshal([]byte(data), &snapshot); event != "snapshot" || err != nil {
 		t.Fatal(event, data, err)
 	}
-	if len(snapshot.Panels) != len(every)+6 { // The two terminals come along.
+	if len(snapshot.Panels) != len(b.every())+6 { // The two terminals come along.
 		t.Errorf("the snapshot has %d panels", len(snapshot.Panels))
 	}
 	put := must[*clientv3.PutResponse](t)(client.Put(t.Context(), "/seen", "here"))

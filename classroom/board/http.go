@@ -53,6 +53,10 @@ func (b *Board) handler(host string, port int, guest bool) http.Handler {
 	mux.HandleFunc("GET /exercises/{name}", b.exercises)
 	mux.HandleFunc("GET /exercises/{name}/refused.svg", b.refusedPicture)
 	mux.Handle("/member/{name}/{action}", change(http.HandlerFunc(b.handle)))
+	if b.config.Class != nil {
+		mux.Handle("/class/{action}", change(http.HandlerFunc(b.handleClass)))
+		mux.Handle("/class/{action}/{name}", change(http.HandlerFunc(b.handleClass)))
+	}
 	b.lessons.register(mux, change)
 
 	var served http.Handler = http.NewCrossOriginProtection().Handler(mux)
@@ -115,12 +119,14 @@ func (b *Board) page(w http.ResponseWriter, guest bool) {
 		"Guest":   guest,
 		"Kinds":   []drawing.Kind{drawing.Created, drawing.Put, drawing.Deleted, drawing.Expired, drawing.Revoked},
 		"Saved":   b.config.Saved != nil,
+		"Class":   b.class,
+		"Handles": !guest && b.config.Class != nil,
 	})
 }
 
 func asset(w http.ResponseWriter, r *http.Request) {
 	switch name := r.PathValue("name"); name {
-	case "board.css", "board.js", "exercises.css", "exercises.js", "icon.svg", "lessons.css", "lessons.js":
+	case "board.css", "board.js", "class.css", "class.js", "exercises.css", "exercises.js", "icon.svg", "lessons.css", "lessons.js":
 		http.ServeFileFS(w, r, assets, "assets/"+name)
 	default:
 		http.NotFound(w, r)
@@ -190,22 +196,29 @@ func (b *Board) momentAt(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	s := scene{record: b.source.Record(), prefix: r.FormValue("prefix")}
+	record := b.source.Record()
+	moment := record.Present()
 	switch {
 	case timed:
-		s.moment, err = s.record.AtTime(time.UnixMilli(millis))
+		moment, err = record.AtTime(time.UnixMilli(millis))
 	case past:
-		s.moment, err = s.record.At(revision)
+		moment, err = record.At(revision)
 	default:
-		s.moment, err = s.record.Present(), nil
+		err = nil
 	}
 	view := momentView{Revision: revision}
 	if err != nil {
 		view.Panels = []fragment{{"replace", panelKeys, html("unknown", unknown(err, revision))}}
-		for _, panel := range []string{panelLeases, panelLock, panelMembers} {
+		panels := []string{panelLeases, panelLock, panelMembers}
+		if b.class {
+			panels = append(panels, panelClass, panelRoster)
+		}
+		for _, panel := range panels {
 			view.Panels = append(view.Panels, fragment{"replace", panel, html("unknown", "Not known.")})
 		}
 	} else {
+		s := b.scene(record, moment)
+		s.prefix = r.FormValue("prefix")
 		view.Revision, view.Time = s.moment.Revision, s.moment.Time.Format("15:04:05.0")
 		end, _ := strconv.ParseInt(r.FormValue("end"), 10, 64)
 		table := s.table(&b.rows)
@@ -216,6 +229,11 @@ func (b *Board) momentAt(w http.ResponseWriter, r *http.Request) {
 				{"replace", panelLock, html("lock", s.lock(b.told()))},
 				{"replace", panelMembers, html("members", s.members(false))},
 				{"replace", "change", html("change", change(s.record, view.Revision))},
+			}
+			if b.class {
+				view.Panels = append(view.Panels,
+					fragment{"replace", panelClass, html("class", s.classView(false))},
+					fragment{"replace", panelRoster, html("roster", s.rosterView())})
 			}
 		}
 		view.Panels = append(view.Panels,

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/etcd-by-example/classroom/class"
 	"example.com/etcd-by-example/classroom/drawing"
 	"example.com/etcd-by-example/classroom/history"
 )
@@ -59,6 +60,9 @@ type scene struct {
 	record *history.Record
 	moment *history.Moment
 	prefix string // of the keys to show
+
+	roster *class.Roster // nil when it is not a class's
+	sheet  class.Sheet
 }
 
 // back calls do for the latest changes up to the moment, the last one first, until it
@@ -242,6 +246,10 @@ var endings = map[history.Ending]string{
 func (s scene) leases() leasesView {
 	var all leasesView
 	for _, l := range s.moment.Leases() {
+		// In a class, the roster tells of these.
+		if s.roster != nil && len(l.Keys) == 1 && class.OfDesk(l.Keys[0]) {
+			continue
+		}
 		if len(all.Leases) == shownLeases {
 			all.Further++
 			continue
@@ -274,6 +282,7 @@ type holderView struct {
 	Token     int64
 	How       string
 	Until     int64
+	Since     string
 }
 
 // refusal is a write that came too late: with the token of a lock that another
@@ -306,18 +315,20 @@ func (s scene) lock(told []refusal) lockView {
 		leases[l.ID] = l
 	}
 	tokens := map[string]int64{} // of the locks, at the change that is looked at
-	for kv := range s.moment.Range(lockPrefix) {
-		tokens[kv.Key] = kv.Create
-		if len(view.Held) == shownLocks {
-			view.Further++
-			continue
+	for _, owner := range s.owners() {
+		for kv := range s.moment.Range(owner + lockPrefix) {
+			tokens[kv.Key] = kv.Create
+			if len(view.Held) == shownLocks {
+				view.Further++
+				continue
+			}
+			view.Held = append(view.Held, s.holder(kv, leases))
 		}
-		view.Held = append(view.Held, holderView{Key: cut(drawing.Visible(kv.Key), 60), Name: nameOf(kv),
-			Token: kv.Create, barView: bar(leases[kv.Lease], s.moment.Time)})
 	}
 	var refused []refusal
 	s.back(func(c history.Change) bool {
-		if strings.HasPrefix(c.Key, lockPrefix) {
+		owner, own := s.split(c.Key)
+		if strings.HasPrefix(own, lockPrefix) {
 			if c.After == nil && len(view.Former) < shownHolders {
 				view.Former = append(view.Former, holderView{Key: cut(drawing.Visible(c.Key), 60), Name: nameOf(c.Before),
 					Token: c.Before.Create, How: releases[c.Ended], Until: c.Revision})
@@ -327,7 +338,7 @@ func (s scene) lock(told []refusal) lockView {
 				tokens[c.Key] = c.Before.Create
 			}
 		}
-		if r, stale := staleWrite(c, tokens); stale && len(refused) < shownRefused {
+		if r, stale := staleWrite(c, owner, tokens); stale && len(refused) < shownRefused {
 			refused = append(refused, r)
 		}
 		return true
@@ -344,15 +355,21 @@ func (s scene) lock(told []refusal) lockView {
 	return view
 }
 
+// holder returns who holds a lock, as it is shown.
+func (s scene) holder(kv *history.KeyValue, leases map[int64]history.Lease) holderView {
+	return holderView{Key: cut(drawing.Visible(kv.Key), 60), Name: nameOf(kv), Token: kv.Create,
+		Since: s.since(kv), barView: bar(leases[kv.Lease], s.moment.Time)}
+}
+
 // nameOf returns who holds a lock: its value says so.
 func nameOf(lock *history.KeyValue) string { return short([]byte(lock.Value), 40) }
 
 var resultText = regexp.MustCompile(`^done by (.{1,100}), token (\d{1,18})$`)
 
-// staleWrite reports whether a change is a result of lesson 08 by somebody who did
-// not hold the lock: that is what happens with -guard=false.
-func staleWrite(c history.Change, tokens map[string]int64) (refusal, bool) {
-	job, found := strings.CutPrefix(c.Key, jobPrefix)
+// staleWrite reports whether a change of an owner's key is a result of lesson 08 by
+// somebody who did not hold the lock: that is what happens with -guard=false.
+func staleWrite(c history.Change, owner string, tokens map[string]int64) (refusal, bool) {
+	job, found := strings.CutPrefix(c.Key, owner+jobPrefix)
 	if !found || c.After == nil {
 		return refusal{}, false
 	}
@@ -361,7 +378,7 @@ func staleWrite(c history.Change, tokens map[string]int64) (refusal, bool) {
 		return refusal{}, false
 	}
 	token, err := strconv.ParseInt(parts[2], 10, 64)
-	current := tokens[lockPrefix+job]
+	current := tokens[owner+lockPrefix+job]
 	if err != nil || token == current {
 		return refusal{}, false
 	}
@@ -383,7 +400,7 @@ func (s scene) refused(line string) (refusal, bool) {
 		return refusal{}, false
 	}
 	r := refusal{Key: cut(drawing.Visible(parts[1]), 60), Token: token, record: s.record, at: s.moment.Time}
-	lock := lockPrefix + strings.TrimPrefix(parts[1], jobPrefix)
+	lock := s.mine() + lockPrefix + strings.TrimPrefix(parts[1], jobPrefix)
 	if kv := s.moment.Get(lock); kv != nil {
 		r.Current = kv.Create
 	}

@@ -3,6 +3,7 @@ package board
 import (
 	"errors"
 	"html/template"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,11 +24,13 @@ const (
 	panelLeases   = "leases"
 	panelLock     = "lock"
 	panelMembers  = "members"
+	panelClass    = "class"
+	panelRoster   = "roster"
 )
 
-// every is how long a panel stays as it is at least. The big ones come less
+// stays is how long a panel stays as it is at least. The big ones come less
 // often, so that many changes do not keep 100 browsers busy.
-var every = map[string]time.Duration{
+var stays = map[string]time.Duration{
 	panelRevision: 20 * time.Millisecond,
 	panelTimeline: 100 * time.Millisecond,
 	panelTrouble:  50 * time.Millisecond,
@@ -36,11 +39,24 @@ var every = map[string]time.Duration{
 	panelRenewals: 100 * time.Millisecond,
 	panelMembers:  100 * time.Millisecond,
 	panelKeys:     500 * time.Millisecond,
+	panelClass:    200 * time.Millisecond,
+	panelRoster:   time.Second,
+}
+
+// every returns the panels of this board, with how long each stays as it is.
+func (b *Board) every() map[string]time.Duration {
+	panels := maps.Clone(stays)
+	if !b.class {
+		delete(panels, panelClass)
+		delete(panels, panelRoster)
+	}
+	return panels
 }
 
 // render pushes the present to the browsers whenever something is new, until the
 // board is closed.
 func (b *Board) render() {
+	every := b.every()
 	last := map[string]time.Time{} // when a panel was rendered
 	dirty := map[string]bool{}
 	for b.ctx.Err() == nil {
@@ -63,7 +79,7 @@ func (b *Board) render() {
 			}
 			// What is small and waited for comes first.
 			slices.SortFunc(due, func(a, b string) int { return int(every[a] - every[b]) })
-			present := scene{record: record, moment: record.Present()}
+			present := b.scene(record, record.Present())
 			for _, panel := range due {
 				b.renderPanel(panel, present)
 				last[panel] = now
@@ -85,14 +101,13 @@ func (b *Board) render() {
 func (b *Board) renderPanel(panel string, present scene) {
 	content := b.panel(panel, present, true)
 	guest := content
-	if panel == panelMembers {
+	if panel == panelMembers || panel == panelClass {
 		guest = b.panel(panel, present, false)
 	}
 	b.stream.panel(panel, content, guest)
 }
 
-// panel returns the content of a panel. The members have handles only where they may
-// be used.
+// panel returns the content of a panel. There are handles only where they may be used.
 func (b *Board) panel(panel string, s scene, handles bool) template.HTML {
 	switch panel {
 	case panelRevision:
@@ -109,6 +124,10 @@ func (b *Board) panel(panel string, s scene, handles bool) template.HTML {
 		return html("leases", s.leases())
 	case panelLock:
 		return html("lock", s.lock(b.told()))
+	case panelClass:
+		return html("class", s.classView(handles && b.config.Class != nil))
+	case panelRoster:
+		return html("roster", s.rosterView())
 	default:
 		return html("members", s.members(handles && b.config.Cluster != nil))
 	}

@@ -19,21 +19,28 @@ const (
 // timeline returns the drawing that ends with the scene's revision. In the past that
 // is marked, and the drawing ends at end, as long as it is in sight then.
 func (s scene) timeline(past bool, end int64) template.HTML {
+	// Between the changes of one learner lie those of all others.
+	packed := s.roster != nil && s.prefix != ""
 	last, mark := s.moment.Revision, int64(0)
 	if past {
 		mark, last = last, min(max(end, columns), s.record.Last())
 		if mark > last {
 			last = mark
-		} else if mark <= last-columns {
+		} else if mark <= last-columns && !packed {
 			last = mark + columns - 1
 		}
 	}
 	if last < 1 {
 		return ""
 	}
-	drawn, err := drawing.New(s.record, drawing.Options{From: max(1, last-columns+1), To: last, Prefix: s.prefix,
+	options := drawing.Options{From: max(1, last-columns+1), To: last, Prefix: s.prefix,
 		Lanes: mostLanes, LeaseName: func(id int64) string { return "…" + leaseName(id)[10:] },
-		Interactive: true, Columns: columns, Mark: mark})
+		Interactive: true, Columns: columns, Mark: mark, Owners: s.roster != nil, Packed: packed}
+	drawn, err := drawing.New(s.record, options)
+	if err == nil && packed && mark > 0 && mark < drawn.First {
+		options.To = mark
+		drawn, err = drawing.New(s.record, options)
+	}
 	var svg []byte
 	if err == nil {
 		svg, err = drawn.SVG()

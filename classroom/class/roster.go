@@ -266,3 +266,6 @@ func lessonOf(key string) string {
 	}
 	return ""
 }
+
+// OfDesk reports whether a key says only that a desk is there.
+func OfDesk(key string) bool { return strings.HasPrefix(key, herePrefix) }

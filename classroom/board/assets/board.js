@@ -79,7 +79,7 @@
 
   let past = null; // What is shown, as part of a request; null for now.
   let shown = 0; // Its revision.
-  const travels = ["keys", "timeline", "leases", "lock", "members"];
+  const travels = ["keys", "timeline", "leases", "lock", "members", "class", "roster"];
   const waiting = {}; // What came for panels that show the past, or some keys alone.
 
   const replace = (id, html, fresh) => {
@@ -268,8 +268,9 @@
     banner();
     delete byId("keys").dataset.revision;
     for (const id of travels) {
-      if (id in waiting) replace(id, waiting[id], false);
+      const html = waiting[id];
       delete waiting[id];
+      if (html !== undefined) replace(id, html, false);
     }
     refocus();
     setSlider();
@@ -285,7 +286,12 @@
     asking = true;
     const moment = await request("");
     asking = false;
-    if (moment && !past) for (const { id, html } of moment.panels) put(id, html, true);
+    if (moment && !past) {
+      for (const { id, html } of moment.panels) {
+        if (!(id in waiting)) waiting[id] = content(byId(id)); // For when all are shown again.
+        put(id, html, true);
+      }
+    }
     if (again && !past && prefix()) ask();
   };
   byId("prefix").addEventListener("input", () => {
@@ -340,8 +346,16 @@
     byId("timeline").querySelector('.rev[tabindex="0"]')?.focus({ preventScroll: true });
   };
 
+  // packed returns the revisions of a drawing that leaves out others.
+  const packed = (drawn) => [...drawn.querySelectorAll(".rev")].map((rev) => Number(rev.dataset.rev));
+
   const step = (by, from) => {
-    const to = (past ? shown : from || present()) + by;
+    let to = (past ? shown : from || present()) + by;
+    const revisions = drawing()?.dataset.packed ? packed(drawing()) : [];
+    if (revisions.length) {
+      const at = past ? shown : from || revisions[revisions.length - 1];
+      to = by < 0 ? revisions.findLast((revision) => revision < at) ?? at - 1 : revisions.find((revision) => revision > at) ?? present();
+    }
     if (by > 0 && (!past || to >= present())) now();
     else if (to >= 1) show(to);
   };
@@ -354,7 +368,7 @@
     if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return;
     const target = event.target instanceof Element ? event.target : body;
     // Where somebody reads or types, the keys are for that.
-    if (target.closest("#lessons [tabindex], input, textarea, select, [contenteditable]")) return;
+    if (target.closest("#lessons [tabindex], dialog, input, textarea, select, [contenteditable]")) return;
     // A panel that is wider than its place scrolls by the arrow keys.
     const scrolls = target.closest(".scroll");
     const focused = Number(target.closest(".rev")?.dataset.rev);
@@ -378,7 +392,9 @@
     const box = drawn.getBoundingClientRect();
     const view = drawn.viewBox.baseVal;
     const x = (event.clientX - box.left) / box.width * view.width - Number(drawn.dataset.start);
-    const revision = Number(drawn.dataset.first) + Math.floor(x / Number(drawn.dataset.column));
+    const column = Math.floor(x / Number(drawn.dataset.column));
+    if (drawn.dataset.packed) return packed(drawn)[column] ?? 0;
+    const revision = Number(drawn.dataset.first) + column;
     return x < 0 || revision > Number(drawn.dataset.last) ? 0 : revision;
   };
   let pointed = 0;
@@ -422,13 +438,31 @@
     quiet = setTimeout(() => { byId("notice").textContent = ""; }, 8000);
   };
 
-  byId("members").addEventListener("click", async (event) => {
+  // sure asks once, before something that others feel.
+  const sure = (question, yes) => new Promise((resolve) => {
+    const dialog = byId("ask");
+    byId("question").textContent = question;
+    byId("yes").textContent = yes;
+    dialog.returnValue = "no";
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    dialog.showModal();
+  });
+  byId("ask")?.addEventListener("click", (event) => {
+    const answer = event.target.closest("button");
+    if (answer) byId("ask").close(answer.value);
+  });
+
+  document.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-post]");
     if (!button || button.disabled) return;
-    notice(button.getAttribute("aria-label") + " …");
+    // While somebody thinks, it may become another's.
+    const { post, ask } = button.dataset;
+    const label = button.getAttribute("aria-label");
+    if (ask && !await sure(ask, button.textContent)) return;
+    notice(label + " …");
     try {
-      const answer = await fetch(button.dataset.post, { method: "POST" });
-      notice(answer.ok ? button.getAttribute("aria-label") + ": done" : (await answer.text()).trim());
+      const answer = await fetch(post, { method: "POST" });
+      notice(answer.ok ? label + ": done" : (await answer.text()).trim());
     } catch {
       notice("The board is not reachable.");
     }

@@ -125,7 +125,7 @@
   });
 
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || event.repeat ||
+    if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || !pane.checkVisibility() ||
         event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], dialog")) {
       return;
     }

@@ -1,0 +1,345 @@
+//go:build unix
+
+package tests
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/board"
+	"example.com/etcd-by-example/classroom/class"
+	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/tests/internal/harness"
+)
+
+// learnerRow is what the roster shows of a learner.
+type learnerRow struct{ State, Lesson, Keys string }
+
+func (p *tab) learner(name string) learnerRow {
+	p.t.Helper()
+	return eval[learnerRow](p, fmt.Sprintf(`(() => {
+		const row = document.querySelector('#roster [data-learner=%q]');
+		return row ? { State: row.dataset.state ?? "", Lesson: row.cells[1].textContent, Keys: row.cells[3].textContent } : {};
+	})()`, name))
+}
+
+// shows returns when the roster shows so of a learner.
+func (p *tab) shows(name string, want learnerRow) {
+	p.t.Helper()
+	for end := time.Now().Add(pageLimit); p.learner(name) != want; time.Sleep(30 * time.Millisecond) {
+		if time.Now().After(end) {
+			p.fatalf("%s is %+v, want %+v", name, p.learner(name), want)
+		}
+	}
+}
+
+// asked presses a handle and returns what is asked then.
+func (p *tab) asked(handle string) string {
+	p.t.Helper()
+	p.click(handle)
+	p.until("it asks", `document.getElementById("ask").open`)
+	return p.text("#question")
+}
+
+func (p *tab) answer(answer string) {
+	p.t.Helper()
+	p.click(fmt.Sprintf("#ask button[value=%q]", answer))
+	p.until("the question is gone", `!document.getElementById("ask").open`)
+}
+
+// prefixes returns what is before the keys of the table, and of the timeline's lanes.
+func (p *tab) prefixes() string {
+	p.t.Helper()
+	return eval[string](p, `[...new Set([...document.querySelectorAll("#keys tbody th, #timeline .lanes title")]
+		.map((key) => key.textContent.match(/^[^:]*:?/)[0]))].join(" ")`)
+}
+
+// boardClass looks at the board of a class with the real program, as the teacher and as
+// a guest, while learners join, work, are reset, removed and freed.
+func boardClass(t *testing.T, browser context.Context) {
+	r := openRoom(t, 3, "-board", ":"+strconv.Itoa(harness.FreePorts(t, 1)))
+	address := boardAddress.FindStringSubmatch(r.Stdout.String())[1]
+	public := regexp.MustCompile(`change nothing: (http://\S+)`).FindStringSubmatch(r.Stdout.String())
+	p := open(t, browser, address)
+	p.says("#class .states", "Nobody has joined yet.")
+	guest := open(t, browser, strings.Replace(public[1], "http://:", "http://127.0.0.1:", 1))
+	ann, bob, eve := r.sit(t, "ann"), r.sit(t, "bob"), r.sit(t, "eve")
+	p.says("#class .states", "3 here")
+	for s, lesson := range map[*seat]string{ann: "02-put", bob: "04-delete"} {
+		if got := harness.Run(t, s.own, nil, lesson); got.Status != 0 {
+			t.Fatalf("%s: status %d\n%s", lesson, got.Status, got.Stderr)
+		}
+	}
+	for _, who := range []*tab{p, guest} {
+		who.shows("ann", learnerRow{"here", "02-put", "1"})
+		who.shows("bob", learnerRow{"here", "04-delete", "0"})
+		who.shows("eve", learnerRow{"here", "", "0"})
+	}
+
+	// Who is opened: only their keys, in the table and the timeline; and back.
+	for _, who := range []*tab{p, guest} {
+		who.click(`#roster [data-learner="ann"] .open`)
+		who.until("the keys are ann's", `document.querySelectorAll("#keys tbody tr").length === 1`)
+		who.until("the timeline is ann's", `document.querySelectorAll("#timeline .lanes text").length === 1`)
+		if got := who.prefixes(); got != "ann:" {
+			t.Errorf("of ann are shown %s", got)
+		}
+		if got := who.text("#opened-name"); got != "ann" {
+			t.Errorf("%q is open", got)
+		}
+	}
+	guest.click("#close")
+	guest.until("all keys are back", `document.querySelectorAll("#keys tbody tr").length > 3`)
+	guest.until("none is open", `document.getElementById("opened").hidden && !document.querySelector("#roster .opened")`)
+
+	// A handle asks once. Whoever does not want it has done nothing.
+	if got := p.asked(`[data-post="/class/reset/ann"]`); got != "Delete all keys of ann?" {
+		t.Errorf("it asks %q", got)
+	}
+	p.press("r") // No lesson runs, and nothing is answered.
+	p.answer("no")
+	if got := p.learner("ann"); got.Keys != "1" {
+		t.Errorf("after a no, ann is %+v", got)
+	}
+	p.asked(`[data-post="/class/reset/ann"]`)
+	p.press(kb.Escape)
+	p.until("the question is gone", `!document.getElementById("ask").open`)
+	if got := p.learner("ann"); got.Keys != "1" {
+		t.Errorf("after an Escape, ann is %+v", got)
+	}
+	p.asked(`[data-post="/class/reset/ann"]`)
+	p.answer("yes")
+	p.shows("ann", learnerRow{"here", "02-put", "0"})
+	p.says("#keys .empty", "There is no key that begins so.")
+	p.says("#notice", "reset ann: done")
+
+	// Before the reset there was the key, and nobody else's is shown.
+	p.press(kb.ArrowLeft)
+	p.shows("ann", learnerRow{"here", "02-put", "1"})
+	p.until("the keys of then", `document.querySelectorAll("#keys tbody tr").length === 1`)
+	p.press(kb.Home)
+	p.shows("ann", learnerRow{"here", "02-put", "0"})
+	p.click("#close")
+
+	// The lock of the class: who has it, who waits.
+	p.says("#class .free", "The lock of the class is free.")
+	first := harness.Start(t, ann.common, nil, "08-txn-lock", "-name", "ann", "-work", "2m")
+	p.says("#class .holder", "ann has the lock of the class")
+	p.says("#class .waiting", "Nobody waits.")
+	p.says("#lock .holder", "ann has it")
+	second := harness.Start(t, bob.common, nil, "08-txn-lock", "-name", "bob", "-work", "2m", "-wait")
+	for _, who := range []*tab{p, guest} {
+		who.says("#class .waiting", "At most 1 wait.")
+		who.shows("ann", learnerRow{"here", "08-txn-lock", "0"})
+	}
+	harness.Interrupt(t, first)
+	p.says("#class .holder", "bob has the lock of the class")
+	p.says("#class .waiting", "Nobody waits.")
+	p.says("#lock ol", "ann, token")
+	if drawn := eval[int](p, `document.querySelectorAll("#timeline .bands .lock").length`); drawn == 0 {
+		t.Error("no lock is drawn as one")
+	}
+	harness.Interrupt(t, second)
+	p.says("#class .free", "The lock of the class is free.")
+	for _, ended := range []*harness.Running{first, second} {
+		ended.Wait(t)
+	}
+
+	// Removed and freed.
+	p.click(`#roster [data-learner="bob"] .open`)
+	if got := p.asked(`[data-post="/class/remove/bob"]`); !strings.Contains(got, "Remove bob") {
+		t.Errorf("it asks %q", got)
+	}
+	p.answer("yes")
+	guest.shows("bob", learnerRow{"removed", "08-txn-lock", "0"})
+	if got := bob.Wait(t); got.Status != 1 {
+		t.Errorf("bob's desk: status %d", got.Status)
+	}
+	p.until("nothing can be done to bob", `[...document.querySelectorAll("#opened [data-action]")].every((button) => button.hidden)`)
+	p.click(`#roster [data-learner="eve"] .open`)
+	p.asked(`[data-post="/class/free/eve"]`)
+	p.answer("yes")
+	guest.until("eve is not in the roster", `!document.querySelector('#roster [data-learner="eve"]')`)
+	eve.Wait(t)
+
+	// The leader is killed for all, and another leads.
+	const crowned = `document.querySelector("#members .leads")?.dataset.member ?? ""`
+	p.until("somebody leads", crowned)
+	leader := eval[string](p, crowned)
+	if got := p.asked(`[data-post="/member/leader/kill"]`); !strings.Contains(got, leader) {
+		t.Errorf("it asks %q, but %s leads", got, leader)
+	}
+	p.answer("yes")
+	p.says(fmt.Sprintf("[data-member=%q].down .role", leader), "stopped")
+	p.until("the crown moves", fmt.Sprintf(`![%q, ""].includes(%s)`, leader, crowned))
+
+	// A guest looks, and changes nothing.
+	if handles := eval[int](guest, `document.querySelectorAll("[data-post], [data-action], #ask").length`); handles != 0 {
+		t.Errorf("guests have %d handles", handles)
+	}
+	for _, path := range []string{"/class/reset/ann", "/class/remove/ann", "/class/room", "/member/leader/kill"} {
+		if got := eval[int](guest, fmt.Sprintf(`fetch(%q, { method: "POST" }).then((answer) => answer.status)`, path)); got != http.StatusForbidden {
+			t.Errorf("POST %s: status %d", path, got)
+		}
+	}
+	p.quiet()
+}
+
+// openClass starts a class within this process, with its board in a tab of the teacher's
+// and in one of a guest.
+func openClass(t *testing.T, browser context.Context, args ...string) (p, guest *tab, root *clientv3.Client) {
+	t.Helper()
+	authority, err := class.OpenAuthority("")
+	harness.NoError(t, err)
+	secure, err := authority.Secure()
+	harness.NoError(t, err)
+	etcd := harness.Etcd(t, cluster.Config{Secure: secure, Args: append(class.Limits[:len(class.Limits):len(class.Limits)], args...)})
+	shared, err := class.Open(harness.Soon(t), class.Config{Authority: authority, Etcd: etcd.Client(), Address: "127.0.0.1:0"})
+	harness.NoError(t, err)
+	t.Cleanup(func() { harness.NoError(t, shared.Close()) })
+	root, err = clientv3.New(etcd.Client())
+	harness.NoError(t, err)
+	t.Cleanup(func() { root.Close() })
+	config := etcd.Client()
+	b, err := board.Start(context.Background(), board.Config{Etcd: &config, Cluster: etcd, Class: shared,
+		Root: harness.Root, Env: harness.Env(), Address: "127.0.0.1:0", Public: "127.0.0.1:0"})
+	harness.NoError(t, err)
+	t.Cleanup(func() { harness.NoError(t, b.Close()) })
+	return open(t, browser, "http://"+b.Address()+"/"), open(t, browser, "http://"+b.Public()+"/"), root
+}
+
+// boardFull fills the database of a class up to its quota, and makes room.
+func boardFull(t *testing.T, browser context.Context) {
+	p, guest, root := openClass(t, browser, "--quota-backend-bytes=2000000")
+	for key, value := range map[string]string{".names/mallory": "hash", "mallory:/a": strings.Repeat("x", 100_000)} {
+		_, err := root.Put(harness.Soon(t), key, value)
+		harness.NoError(t, err)
+	}
+	p.says("#class .store", "of 2000 kB")
+	if p.text("#class .alarm") != "(no such element)" {
+		t.Error("there is an alarm before it is full")
+	}
+	var err error
+	for i := 0; i < 100 && err == nil; i++ {
+		_, err = root.Put(harness.Soon(t), "mallory:/a", strings.Repeat("x", 100_000))
+	}
+	if err == nil || !strings.Contains(err.Error(), "database space exceeded") {
+		t.Fatalf("the database is not full: %v", err)
+	}
+	for _, who := range []*tab{p, guest} {
+		who.says("#class .alarm", "The database is full: nobody can write (NOSPACE).")
+		who.says("#class .alarm", "mallory has written most")
+	}
+	p.asked(`[data-post="/class/room"]`)
+	p.answer("yes")
+	for _, who := range []*tab{p, guest} {
+		who.until("there is no alarm", `!document.querySelector("#class .alarm")`)
+	}
+	if _, err := root.Put(harness.Soon(t), "mallory:/a", ""); err != nil {
+		t.Errorf("after room was made: %v", err)
+	}
+	p.quiet()
+	guest.quiet()
+}
+
+// boardOf100 opens the board of a class of 100 with 30,000 keys, and measures that.
+func boardOf100(t *testing.T, browser context.Context) {
+	p, _, root := openClass(t, browser)
+	leased := func() clientv3.OpOption {
+		t.Helper()
+		lease, err := root.Grant(harness.Soon(t), 600)
+		harness.NoError(t, err)
+		return clientv3.WithLease(lease.ID)
+	}
+	put := func(ops ...clientv3.Op) {
+		t.Helper()
+		_, err := root.Txn(harness.Soon(t)).Then(ops...).Commit()
+		harness.NoError(t, err)
+	}
+	names := []string{"ada", "alan", "barbara", "dennis", "donald", "edsger", "frances", "grace", "john", "ken"}
+	lessons := []string{"put", "get", "delete", "lease", "watch", "op"}
+	for i := range 100 {
+		name := fmt.Sprintf("%s-%d", names[i/10], i%10+1)
+		put(clientv3.OpPut(".names/"+name, "hash"))
+		if i%9 != 4 {
+			passed := strings.Join([]string{"01-connect", "02-put", "03-get", "04-delete", "05-lease"}[:i*7%6], " ")
+			put(clientv3.OpPut(".here/"+name, passed, leased()))
+		}
+		for part := range 3 {
+			var ops []clientv3.Op
+			for n := range 100 {
+				ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s:/cron/jobs/%s/job%d", name, lessons[(i+part)%6], n), "run daily"))
+			}
+			put(ops...)
+		}
+	}
+	put(clientv3.OpPut("class:/cron/lock/job9", "grace-8", leased()))
+	for n := range 12 {
+		put(clientv3.OpPut(fmt.Sprintf("ken-10:/cron/jobs/put/job%d", n%3+1), strconv.Itoa(n)))
+	}
+	p.until("all are in the roster", `document.querySelectorAll("#roster [data-state]").length === 100`)
+	p.says("#class .holder", "grace-8 has the lock of the class")
+	p.until("of the leases, those of desks are left out", `document.querySelectorAll("#leases li").length === 1`)
+
+	// It opens in time, while somebody writes.
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	written := make(chan int)
+	go func() {
+		count := 0
+		for ; ctx.Err() == nil; count++ {
+			root.Put(ctx, "ken-1:/cron/jobs/watch/job1", strconv.Itoa(count))
+		}
+		written <- count
+	}()
+	const limit = 2 * time.Second
+	var best time.Duration
+	for range 3 { // Other tests may keep all cores busy.
+		from := time.Now()
+		p.do(chromedp.Reload())
+		p.until("the page is live", `document.body.dataset.live === "true" && document.querySelectorAll("#roster [data-state]").length === 100`)
+		if took := time.Since(from); best == 0 || took < best {
+			best = took
+		}
+	}
+	t.Logf("the page of a class of 100 is there after %v", best.Round(time.Millisecond))
+	if best > limit {
+		t.Errorf("it takes %v, want %v", best, limit)
+	}
+	// It stays usable: a learner far down is opened, and their keys are there.
+	from := time.Now()
+	p.click(`#roster [data-learner="ken-10"] .open`)
+	p.until("their keys are there", `document.querySelectorAll("#keys tbody tr").length === 200 &&
+		[...document.querySelectorAll("#keys tbody th")].every((key) => key.textContent.startsWith("ken-10:"))`)
+	p.until("their last changes are drawn", `document.querySelectorAll("#timeline .rev").length === 15`)
+	t.Logf("a learner is open after %v", time.Since(from).Round(time.Millisecond))
+	if took := time.Since(from); took > limit {
+		t.Errorf("to open a learner takes %v, want %v", took, limit)
+	}
+	stop()
+	t.Logf("%d puts meanwhile", <-written)
+	for _, size := range [][2]int{{1280, 720}, {1920, 1080}} {
+		for _, scheme := range []string{"light", "dark"} {
+			screenshot(t, p, "class", size[0], size[1], scheme)
+			contrast(t, p, scheme)
+			if cutOff := eval[bool](p, `document.getElementById("roster").scrollWidth > document.getElementById("roster").clientWidth ||
+				document.documentElement.scrollHeight > innerHeight`); cutOff {
+				t.Errorf("at %v something does not fit", size)
+			}
+		}
+	}
+	if count := named(t, p); count["button"] < 110 {
+		t.Errorf("too little was looked at: %v", count)
+	}
+	p.quiet()
+}
