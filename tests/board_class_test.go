@@ -75,11 +75,14 @@ func boardClass(t *testing.T, browser context.Context) {
 	guest := open(t, browser, strings.Replace(public[1], "http://:", "http://127.0.0.1:", 1))
 	ann, bob, eve := r.sit(t, "ann"), r.sit(t, "bob"), r.sit(t, "eve")
 	p.says("#class .states", "3 here")
-	for s, lesson := range map[*seat]string{ann: "02-put", bob: "04-delete"} {
+	run := func(s *seat, lesson string) {
+		t.Helper()
 		if got := harness.Run(t, s.own, nil, lesson); got.Status != 0 {
 			t.Fatalf("%s: status %d\n%s", lesson, got.Status, got.Stderr)
 		}
 	}
+	run(ann, "02-put")
+	run(bob, "04-delete")
 	for _, who := range []*tab{p, guest} {
 		who.shows("ann", learnerRow{"here", "02-put", "1"})
 		who.shows("bob", learnerRow{"here", "04-delete", "0"})
@@ -106,8 +109,9 @@ func boardClass(t *testing.T, browser context.Context) {
 	if got := p.asked(`[data-post="/class/reset/ann"]`); got != "Delete all keys of ann?" {
 		t.Errorf("it asks %q", got)
 	}
-	p.press("r") // No lesson runs, and nothing is answered.
+	p.press("r") // Nothing is answered.
 	p.answer("no")
+	p.press("r") // No lesson is in sight, so none runs.
 	if got := p.learner("ann"); got.Keys != "1" {
 		t.Errorf("after a no, ann is %+v", got)
 	}
@@ -127,31 +131,46 @@ func boardClass(t *testing.T, browser context.Context) {
 	p.press(kb.ArrowLeft)
 	p.shows("ann", learnerRow{"here", "02-put", "1"})
 	p.until("the keys of then", `document.querySelectorAll("#keys tbody tr").length === 1`)
+	if eval[bool](p, `[...document.querySelectorAll("#opened [data-action]")].some((handle) => handle.checkVisibility())`) {
+		t.Error("there are handles in the past")
+	}
 	p.press(kb.Home)
 	p.shows("ann", learnerRow{"here", "02-put", "0"})
+	// The timeline leads to revisions that are not side by side.
+	run(bob, "02-put")
+	p.shows("bob", learnerRow{"here", "02-put", "1"})
+	last := eval[string](p, `document.querySelector("#timeline .rev:last-child").dataset.rev`)
+	p.click("#timeline .rev:last-child .hit")
+	p.until("it is where the timeline was pressed", fmt.Sprintf(`document.getElementById("keys").dataset.revision === %q`, last))
+	p.says("#change", "Revision "+last)
+	p.press(kb.ArrowLeft)
+	p.until("the keys of before", `document.querySelectorAll("#keys tbody tr").length === 1`)
+	p.press(kb.Home)
+	p.says("#keys .empty", "There is no key that begins so.")
 	p.click("#close")
+	p.until("all keys are back", `document.querySelectorAll("#keys tbody tr").length > 3`)
 
 	// The lock of the class: who has it, who waits.
 	p.says("#class .free", "The lock of the class is free.")
-	first := harness.Start(t, ann.common, nil, "08-txn-lock", "-name", "ann", "-work", "2m")
+	holder := harness.Start(t, ann.common, nil, "08-txn-lock", "-name", "ann", "-work", "2m")
 	p.says("#class .holder", "ann has the lock of the class")
 	p.says("#class .waiting", "Nobody waits.")
 	p.says("#lock .holder", "ann has it")
-	second := harness.Start(t, bob.common, nil, "08-txn-lock", "-name", "bob", "-work", "2m", "-wait")
+	next := harness.Start(t, bob.common, nil, "08-txn-lock", "-name", "bob", "-work", "2m", "-wait")
 	for _, who := range []*tab{p, guest} {
 		who.says("#class .waiting", "At most 1 wait.")
 		who.shows("ann", learnerRow{"here", "08-txn-lock", "0"})
 	}
-	harness.Interrupt(t, first)
+	harness.Interrupt(t, holder)
 	p.says("#class .holder", "bob has the lock of the class")
 	p.says("#class .waiting", "Nobody waits.")
 	p.says("#lock ol", "ann, token")
 	if drawn := eval[int](p, `document.querySelectorAll("#timeline .bands .lock").length`); drawn == 0 {
 		t.Error("no lock is drawn as one")
 	}
-	harness.Interrupt(t, second)
+	harness.Interrupt(t, next)
 	p.says("#class .free", "The lock of the class is free.")
-	for _, ended := range []*harness.Running{first, second} {
+	for _, ended := range []*harness.Running{holder, next} {
 		ended.Wait(t)
 	}
 
@@ -182,6 +201,16 @@ func boardClass(t *testing.T, browser context.Context) {
 	p.answer("yes")
 	p.says(fmt.Sprintf("[data-member=%q].down .role", leader), "stopped")
 	p.until("the crown moves", fmt.Sprintf(`![%q, ""].includes(%s)`, leader, crowned))
+
+	// What the teacher runs on the board is the teacher's.
+	p.click(`[data-left="lessons"]`)
+	if ran := p.text("#terminal-1-command"); ran != "" {
+		t.Errorf("out of sight, %q ran", ran)
+	}
+	p.pick("02-put")
+	p.finish(1)
+	p.click(`[data-left="class"]`)
+	p.shows("teacher", learnerRow{"", "02-put", "1"})
 
 	// A guest looks, and changes nothing.
 	if handles := eval[int](guest, `document.querySelectorAll("[data-post], [data-action], #ask").length`); handles != 0 {
@@ -321,6 +350,9 @@ func boardOf100(t *testing.T, browser context.Context) {
 	p.click(`#roster [data-learner="ken-10"] .open`)
 	p.until("their keys are there", `document.querySelectorAll("#keys tbody tr").length === 200 &&
 		[...document.querySelectorAll("#keys tbody th")].every((key) => key.textContent.startsWith("ken-10:"))`)
+	if marked := eval[int](p, `document.querySelectorAll("#keys .changed").length`); marked != 0 {
+		t.Errorf("%d keys are marked as new", marked)
+	}
 	p.until("their last changes are drawn", `document.querySelectorAll("#timeline .rev").length === 15`)
 	t.Logf("a learner is open after %v", time.Since(from).Round(time.Millisecond))
 	if took := time.Since(from); took > limit {
@@ -328,10 +360,11 @@ func boardOf100(t *testing.T, browser context.Context) {
 	}
 	stop()
 	t.Logf("%d puts meanwhile", <-written)
-	for _, size := range [][2]int{{1280, 720}, {1920, 1080}} {
-		for _, scheme := range []string{"light", "dark"} {
-			screenshot(t, p, "class", size[0], size[1], scheme)
-			contrast(t, p, scheme)
+	for _, scheme := range []string{"light", "dark"} {
+		screenshot(t, p, "class", 1280, 720, scheme)
+		contrast(t, p, scheme)
+		for _, size := range [][2]int64{{1280, 720}, {1920, 1080}} {
+			p.size(size[0], size[1])
 			if cutOff := eval[bool](p, `document.getElementById("roster").scrollWidth > document.getElementById("roster").clientWidth ||
 				document.documentElement.scrollHeight > innerHeight`); cutOff {
 				t.Errorf("at %v something does not fit", size)

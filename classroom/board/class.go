@@ -95,7 +95,7 @@ const (
 )
 
 func newLearnerView(e class.Entry) learnerView {
-	v := learnerView{Entry: e, State: stateAway, Mark: "○", Size: bytesOf(e.Bytes), Written: bytesOf(e.Written)}
+	v := learnerView{Entry: e, State: stateAway, Mark: "○", Size: narrow(e.Bytes), Written: narrow(e.Written)}
 	switch {
 	case e.Removed:
 		v.State, v.Mark = stateRemoved, "✕"
@@ -107,6 +107,9 @@ func newLearnerView(e class.Entry) learnerView {
 	}
 	return v
 }
+
+// narrow is bytesOf for a narrow column.
+func narrow(size int64) string { return strings.Replace(bytesOf(size), "bytes", "B", 1) }
 
 // rosterView is the roster: first the keys of all and the teacher's, which have no state.
 type rosterView struct {

@@ -15,7 +15,7 @@ import (
 
 // What browsers may cost, at most.
 const (
-	maxViewers = 100
+	maxViewers = 100     // of guests, and of others: a class of guests keeps no teacher out
 	maxPending = 1 << 20 // bytes that wait for one viewer
 	beatEvery  = 5 * time.Second
 
@@ -223,11 +223,22 @@ func (p *panels) append(id string, html template.HTML) {
 	*p = append(*p, fragment{"append", id, html})
 }
 
+// count returns how many guests look, or how many others. It is called with mu held.
+func (s *stream) count(guest bool) int {
+	count := 0
+	for v := range s.viewers {
+		if v.guest == guest {
+			count++
+		}
+	}
+	return count
+}
+
 // serve writes the stream to one browser until it goes away.
 func (s *stream) serve(w http.ResponseWriter, r *http.Request, guest bool) {
 	v := &viewer{guest: guest, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
-	full := len(s.viewers) >= maxViewers
+	full := s.count(guest) >= maxViewers
 	if !full {
 		s.viewers[v] = true
 	}

@@ -280,7 +280,7 @@
   // time, and then the next one if anything came meanwhile.
   let asking = false;
   let again = false;
-  const ask = async () => {
+  const ask = async (fresh = true) => {
     again = asking;
     if (asking) return;
     asking = true;
@@ -289,14 +289,14 @@
     if (moment && !past) {
       for (const { id, html } of moment.panels) {
         if (!(id in waiting)) waiting[id] = content(byId(id)); // For when all are shown again.
-        put(id, html, true);
+        put(id, html, fresh);
       }
     }
     if (again && !past && prefix()) ask();
   };
-  byId("prefix").addEventListener("input", () => {
+  byId("prefix").addEventListener("input", (event) => {
     if (past) travel(past);
-    else if (prefix()) ask();
+    else if (prefix()) ask(!event.detail);
     else {
       latest++;
       for (const id of ["keys", "timeline"]) {

@@ -17,7 +17,8 @@
 
   const open = (name) => {
     prefix.value = name && `${name}:`;
-    prefix.dispatchEvent(new Event("input"));
+    byId("keys").scrollTop = 0;
+    prefix.dispatchEvent(new CustomEvent("input", { detail: "all of it is new, so none is marked" }));
   };
 
   // mark shows who is open, and what may be done to them.
