@@ -102,8 +102,15 @@ func newLearnerView(e class.Entry) learnerView {
 	case e.Here:
 		v.State, v.Mark = stateHere, "●"
 	}
-	if len(e.Passed) > 0 {
-		v.Count = fmt.Sprintf("%d/%d", len(e.Passed), len(check.Exercises))
+	// What a desk writes, somebody may write by hand.
+	v.Passed = nil
+	for _, exercise := range check.Exercises {
+		if slices.Contains(e.Passed, exercise.Name) {
+			v.Passed = append(v.Passed, exercise.Name)
+		}
+	}
+	if len(v.Passed) > 0 {
+		v.Count = fmt.Sprintf("%d/%d", len(v.Passed), len(check.Exercises))
 	}
 	return v
 }
@@ -173,7 +180,9 @@ func (s scene) classView(handles bool) classView {
 		}
 	}
 	for kv := range s.moment.Range(class.Prefix(class.Common) + lockPrefix) {
-		if len(view.Lock) < shownCommon {
+		// In a queue of etcd's package concurrency, those who wait have such keys as well.
+		queued := strings.HasSuffix(kv.Key, fmt.Sprintf("/%x", uint64(kv.Lease)))
+		if !queued && len(view.Lock) < shownCommon {
 			view.Lock = append(view.Lock, s.holder(kv, leases))
 		}
 	}

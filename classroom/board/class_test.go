@@ -30,13 +30,14 @@ func plantedClass(t testing.TB) *history.Record {
 	}
 	add(".names/ann", "hash", 0)
 	add(".names/bob", "hash", 0)
-	add(".here/ann", "01-connect", 5)
+	add(".here/ann", "01-connect <b> 01-connect \u202e", 5)
 	add("ann:/cron/lock/job9", "ann's own", 0)
 	add("ann:/cron/jobs/job9", "done by ann, token 5", 0)
 	add("class:/cron/lock/job9", "ann", 6)
 	add("bob:/cron/jobs/put/job1", "hello", 0)
 	add("class:/cron/jobs/job9", "done by bob, token 3", 0)
-	add("ann:/cron/jobs/put/job1", "hello", 0)
+	add("ann:/cron/jobs/put/job1", strings.Repeat("hello ", 20), 0)
+	add("class:/cron/lock/queue/8", "in a queue", 8)
 	for _, lease := range []int64{5, 6, 7} {
 		at := began.Add(20 * time.Second)
 		record.Look(history.Look{Lease: lease, Asked: at, Answered: at, TTL: 30, Remaining: 25, Term: 2})
@@ -70,9 +71,12 @@ func TestReplayOfAClass(t *testing.T) {
 	if count := strings.Count(page, "Stale write"); count != 1 {
 		t.Errorf("there are %d stale writes", count)
 	}
-	// The leases' panel has those of the lock and of the one who waits.
-	if count := strings.Count(page, `" class="lease"><p>`); count != 2 {
+	// The leases' panel has those of the lock and of those who wait.
+	if count := strings.Count(page, `" class="lease"><p>`); count != 3 {
 		t.Errorf("there are %d leases", count)
+	}
+	if strings.Contains(page, "in a queue</bdi> has the lock of the class") {
+		t.Error("one who waits in a queue has the lock")
 	}
 	for _, bad := range []string{"data-post", "data-action", `id="ask"`} {
 		if strings.Contains(page, bad) {
@@ -84,6 +88,9 @@ func TestReplayOfAClass(t *testing.T) {
 		if !strings.Contains(past, want) {
 			t.Errorf("at revision 6 the page lacks %q:\n%s", want, past)
 		}
+	}
+	if desk := momentOf(t, b, "rev=4"); !strings.Contains(desk, "There is no lease but those of desks: 1.") {
+		t.Errorf("at revision 4, with one desk:\n%s", desk)
 	}
 	if before := momentOf(t, b, "rev=3"); strings.Contains(before, `data-state="here"`) || strings.Contains(before, "02-put") {
 		t.Errorf("at revision 3, the page has what came later:\n%s", before)

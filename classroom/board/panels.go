@@ -235,6 +235,7 @@ type leaseView struct {
 type leasesView struct {
 	Leases  []leaseView
 	Further int
+	Desks   int // leases that say who is there, in a class: the roster tells of them
 }
 
 var endings = map[history.Ending]string{
@@ -246,8 +247,8 @@ var endings = map[history.Ending]string{
 func (s scene) leases() leasesView {
 	var all leasesView
 	for _, l := range s.moment.Leases() {
-		// In a class, the roster tells of these.
 		if s.roster != nil && len(l.Keys) == 1 && class.OfDesk(l.Keys[0]) {
+			all.Desks++
 			continue
 		}
 		if len(all.Leases) == shownLeases {
