@@ -174,6 +174,7 @@ func (m *mark) add(c history.Change) {
 		n.Here = c.After != nil
 		if n.Here {
 			n.Passed = strings.Fields(c.After.Value)
+			n.Written += size(c.After)
 		}
 		return
 	}

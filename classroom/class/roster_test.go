@@ -96,38 +96,38 @@ func TestRoster(t *testing.T) {
 	p.add(".names/bob", "hash")
 	step("bob away  [] 0/0/0")
 	p.add(".here/bob", "")
-	step("bob here  [] 0/0/0")
+	step("bob here  [] 0/0/9")
 	p.add(".names/ann", "hash", ".here/ann", "01-connect 02-put")
-	step("ann here  [01-connect 02-put] 0/0/0", "bob here  [] 0/0/0")
+	step("ann here  [01-connect 02-put] 0/0/26", "bob here  [] 0/0/9")
 	p.add("ann:/cron/jobs/put/job1", "hello")
-	step("ann here 02-put [01-connect 02-put] 1/28/28", "bob here  [] 0/0/0")
+	step("ann here 02-put [01-connect 02-put] 1/28/54", "bob here  [] 0/0/9")
 	p.add("ann:/cron/jobs/put/job1", "hi", "ann:/mine", "")
-	step("ann here 02-put [01-connect 02-put] 2/34/62", "bob here  [] 0/0/0")
+	step("ann here 02-put [01-connect 02-put] 2/34/88", "bob here  [] 0/0/9")
 	p.add("bob:/cron/jobs/delete/job1", "", "bob:/cron/jobs/job1", "")
 	p.gone("bob:/cron/jobs/delete/job1")
-	step("ann here 02-put [01-connect 02-put] 2/34/62", "bob here 04-delete [] 1/19/45")
-	all[len(all)-2] = "ann here 02-put [01-connect 02-put] 2/34/62\nbob here 01-connect [] 2/45/45"
+	step("ann here 02-put [01-connect 02-put] 2/34/88", "bob here 04-delete [] 1/19/54")
+	all[len(all)-2] = "ann here 02-put [01-connect 02-put] 2/34/88\nbob here 01-connect [] 2/45/54"
 	// A lock of all is its holder's. Keys of no learner are nobody's.
 	p.add("class:/cron/lock/job9", "ann", "eve:/a", "", "teacher:/cron/jobs/op/job1", "", "no name:/a", "", ":", "", "plain", "")
-	step("ann here 08-txn-lock [01-connect 02-put] 2/34/62", "bob here 04-delete [] 1/19/45")
+	step("ann here 08-txn-lock [01-connect 02-put] 2/34/88", "bob here 04-delete [] 1/19/54")
 	if s, err := r.At(p.Last()); err != nil || s.Common.Keys != 1 || s.Teacher.Lesson != "07-op" || s.Here() != 2 {
 		t.Errorf("the sheet is %+v (%v)", s, err)
 	}
 	// Neither the end of a lease nor a reset is a lesson.
 	p.add("ann:/cron/jobs/lease/job1", "")
-	step("ann here 05-lease [01-connect 02-put] 3/59/87", "bob here 04-delete [] 1/19/45")
+	step("ann here 05-lease [01-connect 02-put] 3/59/113", "bob here 04-delete [] 1/19/54")
 	p.add("ann:/cron/jobs/watch/job1", "")
 	p.gone("ann:/cron/jobs/lease/job1", "ann:/cron/jobs/watch/job1", "ann:/cron/jobs/put/job1")
-	step("ann here 06-watch [01-connect 02-put] 1/9/112", "bob here 04-delete [] 1/19/45")
-	all[len(all)-2] = "ann here 06-watch [01-connect 02-put] 4/84/112\nbob here 04-delete [] 1/19/45"
+	step("ann here 06-watch [01-connect 02-put] 1/9/138", "bob here 04-delete [] 1/19/54")
+	all[len(all)-2] = "ann here 06-watch [01-connect 02-put] 4/84/138\nbob here 04-delete [] 1/19/54"
 	p.gone(".here/ann")
-	step("ann away 06-watch [01-connect 02-put] 1/9/112", "bob here 04-delete [] 1/19/45")
+	step("ann away 06-watch [01-connect 02-put] 1/9/138", "bob here 04-delete [] 1/19/54")
 	p.add(".names/ann", removed)
 	p.gone("ann:/mine")
-	step("ann removed 06-watch [01-connect 02-put] 0/0/112", "bob here 04-delete [] 1/19/45")
-	all[len(all)-2] = "ann removed 06-watch [01-connect 02-put] 1/9/112\nbob here 04-delete [] 1/19/45"
+	step("ann removed 06-watch [01-connect 02-put] 0/0/138", "bob here 04-delete [] 1/19/54")
+	all[len(all)-2] = "ann removed 06-watch [01-connect 02-put] 1/9/138\nbob here 04-delete [] 1/19/54"
 	p.gone(".names/bob") // The name is free.
-	step("ann removed 06-watch [01-connect 02-put] 0/0/112")
+	step("ann removed 06-watch [01-connect 02-put] 0/0/138")
 
 	// The past is what it was, also in a record that was saved.
 	var saved bytes.Buffer
