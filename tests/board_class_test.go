@@ -323,7 +323,7 @@ func boardOf100(t *testing.T, browser context.Context) {
 	// It opens in time, while somebody writes.
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	written := make(chan int)
+	written := make(chan int, 1)
 	go func() {
 		count := 0
 		for ; ctx.Err() == nil; count++ {
@@ -331,33 +331,34 @@ func boardOf100(t *testing.T, browser context.Context) {
 		}
 		written <- count
 	}()
-	const limit = 2 * time.Second
-	var best time.Duration
-	for range 3 { // Other tests may keep all cores busy.
-		from := time.Now()
-		p.do(chromedp.Reload())
-		p.until("the page is live", `document.body.dataset.live === "true" && document.querySelectorAll("#roster [data-state]").length === 100`)
-		if took := time.Since(from); best == 0 || took < best {
-			best = took
+	inTime := func(what string, do func(try int)) {
+		t.Helper()
+		const limit = 2 * time.Second
+		best := time.Hour
+		for try := range 3 { // Other tests may keep all cores busy.
+			from := time.Now()
+			do(try)
+			best = min(best, time.Since(from))
+		}
+		if t.Logf("%s: %v", what, best.Round(time.Millisecond)); best > limit {
+			t.Errorf("%s takes %v, want %v", what, best, limit)
 		}
 	}
-	t.Logf("the page of a class of 100 is there after %v", best.Round(time.Millisecond))
-	if best > limit {
-		t.Errorf("it takes %v, want %v", best, limit)
-	}
-	// It stays usable: a learner far down is opened, and their keys are there.
-	from := time.Now()
-	p.click(`#roster [data-learner="ken-10"] .open`)
-	p.until("their keys are there", `document.querySelectorAll("#keys tbody tr").length === 200 &&
-		[...document.querySelectorAll("#keys tbody th")].every((key) => key.textContent.startsWith("ken-10:"))`)
+	inTime("open the page", func(int) {
+		p.do(chromedp.Reload())
+		p.until("the page is live", `document.body.dataset.live === "true" && document.querySelectorAll("#roster [data-state]").length === 100`)
+	})
+	// It stays usable: learners far down are opened, and their keys are there.
+	inTime("open a learner", func(try int) {
+		name := []string{"ken-4", "ken-7", "ken-10"}[try]
+		p.click(fmt.Sprintf("#roster [data-learner=%q] .open", name))
+		p.until("their keys are there", fmt.Sprintf(`document.querySelectorAll("#keys tbody tr").length === 200 &&
+			[...document.querySelectorAll("#keys tbody th")].every((key) => key.textContent.startsWith("%s:"))`, name))
+	})
 	if marked := eval[int](p, `document.querySelectorAll("#keys .changed").length`); marked != 0 {
 		t.Errorf("%d keys are marked as new", marked)
 	}
 	p.until("their last changes are drawn", `document.querySelectorAll("#timeline .rev").length === 15`)
-	t.Logf("a learner is open after %v", time.Since(from).Round(time.Millisecond))
-	if took := time.Since(from); took > limit {
-		t.Errorf("to open a learner takes %v, want %v", took, limit)
-	}
 	stop()
 	t.Logf("%d puts meanwhile", <-written)
 	for _, scheme := range []string{"light", "dark"} {

@@ -280,10 +280,13 @@
   // time, and then the next one if anything came meanwhile.
   let asking = false;
   let again = false;
-  const ask = async (fresh = true) => {
+  let others = false; // What comes next are other keys, so none of them is marked as new.
+  const ask = async () => {
     again = asking;
     if (asking) return;
     asking = true;
+    const fresh = !others;
+    others = false;
     const moment = await request("");
     asking = false;
     if (moment && !past) {
@@ -295,8 +298,9 @@
     if (again && !past && prefix()) ask();
   };
   byId("prefix").addEventListener("input", (event) => {
+    others = Boolean(event.detail);
     if (past) travel(past);
-    else if (prefix()) ask(!event.detail);
+    else if (prefix()) ask();
     else {
       latest++;
       for (const id of ["keys", "timeline"]) {

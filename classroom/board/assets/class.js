@@ -18,7 +18,7 @@
   const open = (name) => {
     prefix.value = name && `${name}:`;
     byId("keys").scrollTop = 0;
-    prefix.dispatchEvent(new CustomEvent("input", { detail: "all of it is new, so none is marked" }));
+    prefix.dispatchEvent(new CustomEvent("input", { detail: "others" }));
   };
 
   // mark shows who is open, and what may be done to them.
