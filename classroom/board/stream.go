@@ -131,11 +131,11 @@ func (v *viewer) take() ([]message, bool) {
 	return pending, missed
 }
 
-// count returns how many viewers there are.
-func (s *stream) count() int {
+// pace returns how long a viewer waits for the next update, at least.
+func (s *stream) pace() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.viewers)
+	return max(writeEvery, time.Duration(len(s.viewers))*writeEveryAll)
 }
 
 // push is called with mu held.
@@ -288,7 +288,7 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request, guest bool) {
 			}
 			select {
 			case <-r.Context().Done():
-			case <-time.After(max(writeEvery, time.Duration(s.count())*writeEveryAll)):
+			case <-time.After(s.pace()):
 			}
 		}
 	}
