@@ -4,6 +4,7 @@ package tests
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -250,15 +251,25 @@ func openClass(t *testing.T, browser context.Context, args ...string) (p, guest 
 // boardFull fills the database of a class up to its quota, and makes room.
 func boardFull(t *testing.T, browser context.Context) {
 	p, guest, root := openClass(t, browser, "--quota-backend-bytes=2000000")
-	for key, value := range map[string]string{".names/mallory": "hash", "mallory:/a": strings.Repeat("x", 100_000)} {
-		_, err := root.Put(harness.Soon(t), key, value)
-		harness.NoError(t, err)
-	}
+	const secret = "5ec2e7"
+	named, err := root.Put(harness.Soon(t), ".names/mallory", secret)
+	harness.NoError(t, err)
+	_, err = root.Put(harness.Soon(t), "mallory:/a", strings.Repeat("x", 100_000))
+	harness.NoError(t, err)
 	p.says("#class .store", "of 2000 kB")
+	// Whose key a name is, stays between the class and etcd.
+	p.until("the name is there", `document.querySelector("#keys tbody").textContent.includes(".names/mallory")`)
+	for _, who := range []*tab{p, guest} {
+		got := eval[string](who, fmt.Sprintf(`Promise.all(["/", "/moment?prefix=.names/", "/change?rev=%[1]d", "/value?rev=%[1]d&key=%[2]s"]
+			.map((path) => fetch(path).then((answer) => answer.text()))).then((texts) => texts.join())`,
+			named.Header.Revision, base64.RawURLEncoding.EncodeToString([]byte(".names/mallory"))))
+		if strings.Contains(got, secret) || !strings.Contains(got, ".names/mallory") {
+			t.Errorf("the board tells the hash of mallory's key, or nothing:\n%.500s", got)
+		}
+	}
 	if p.text("#class .alarm") != "(no such element)" {
 		t.Error("there is an alarm before it is full")
 	}
-	var err error
 	for i := 0; i < 100 && err == nil; i++ {
 		_, err = root.Put(harness.Soon(t), "mallory:/a", strings.Repeat("x", 100_000))
 	}

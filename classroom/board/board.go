@@ -151,6 +151,9 @@ func Start(ctx context.Context, config Config) (_ *Board, err error) {
 // recording says what to record.
 func (b *Board) recording() history.Source {
 	s := history.Source{Etcd: *b.config.Etcd, Limits: history.Limits{Value: keptValue}, Back: recalled}
+	if b.config.Class != nil {
+		s.Show = class.Shown
+	}
 	if b.config.Cluster == nil {
 		return s
 	}

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"example.com/etcd-by-example/classroom/class"
 	"example.com/etcd-by-example/classroom/drawing"
 	"example.com/etcd-by-example/classroom/history"
 )
@@ -328,7 +329,11 @@ func (b *Board) valueAt(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "at that revision there is no such key", http.StatusNotFound)
 	default:
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Write([]byte(long(get.Kvs[0].Value)))
+		value := string(get.Kvs[0].Value)
+		if b.class {
+			value = class.Shown(string(key), value)
+		}
+		w.Write([]byte(long([]byte(value))))
 	}
 }
 

@@ -268,5 +268,14 @@ func lessonOf(key string) string {
 	return ""
 }
 
+// Shown returns what anybody may see of a value in a class's etcd: all of it, but for the
+// hash of the key to which a name belongs.
+func Shown(key, value string) string {
+	if strings.HasPrefix(key, namesPrefix) && value != removed {
+		return ""
+	}
+	return value
+}
+
 // OfDesk reports whether a key says only that a desk is there.
 func OfDesk(key string) bool { return strings.HasPrefix(key, herePrefix) }

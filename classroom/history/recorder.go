@@ -30,6 +30,10 @@ type Source struct {
 	// still has them.
 	Back int64
 
+	// Show, when it is set, returns what is recorded for the value of a key: less than
+	// it, when not all who see the record may see it.
+	Show func(key, value string) string
+
 	// Emptied, when it is set, returns a channel that is closed as soon as the store
 	// was emptied by somebody who tells: a new store may have come to the revision
 	// of the old one before anybody asks.
@@ -230,7 +234,11 @@ func (c *Recorder) watch(ctx context.Context, record *Record) error {
 		if !c.termGoesOn(answer.Header.RaftTerm) {
 			return errDoubt
 		}
-		if err := record.Append(Puts(answer.Events), time.Now()); err != nil {
+		puts := Puts(answer.Events)
+		for i := range puts {
+			c.show(&puts[i])
+		}
+		if err := record.Append(puts, time.Now()); err != nil {
 			return err
 		}
 		if record.lostKeys() {
@@ -238,6 +246,13 @@ func (c *Recorder) watch(ctx context.Context, record *Record) error {
 		}
 	}
 	return nil
+}
+
+func (c *Recorder) show(kv *KeyValue) *KeyValue {
+	if c.source.Show != nil {
+		kv.Value = c.source.Show(kv.Key, kv.Value)
+	}
+	return kv
 }
 
 // Puts returns the changes that a watch has told of, for Append.
@@ -294,7 +309,7 @@ func (c *Recorder) loadAt(revision int64) (*Record, error) {
 			revision = get.Header.Revision
 		}
 		for _, kv := range get.Kvs {
-			keys = append(keys, NewKeyValue(kv))
+			keys = append(keys, c.show(NewKeyValue(kv)))
 		}
 		if !get.More {
 			return New(c.source.Limits, revision, keys, time.Now()), nil
