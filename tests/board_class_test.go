@@ -82,6 +82,7 @@ func boardClass(t *testing.T, browser context.Context) {
 			t.Fatalf("%s: status %d\n%s", lesson, got.Status, got.Stderr)
 		}
 	}
+	run(&seat{name: "the teacher", own: fmt.Sprint("127.0.0.1:", r.port)}, "03-get")
 	run(ann, "02-put")
 	run(bob, "04-delete")
 	for _, who := range []*tab{p, guest} {
@@ -104,6 +105,9 @@ func boardClass(t *testing.T, browser context.Context) {
 	}
 	guest.click("#close")
 	guest.until("all keys are back", `document.querySelectorAll("#keys tbody tr").length > 3`)
+	if got := guest.prefixes(); strings.Contains(got, ".") {
+		t.Errorf("of all are shown %s", got)
+	}
 	guest.until("none is open", `document.getElementById("opened").hidden && !document.querySelector("#roster .opened")`)
 
 	// A handle asks once. Whoever does not want it has done nothing.
@@ -211,7 +215,7 @@ func boardClass(t *testing.T, browser context.Context) {
 	p.pick("02-put")
 	p.finish(1)
 	p.click(`[data-left="class"]`)
-	p.shows("teacher", learnerRow{"", "02-put", "1"})
+	p.shows("teacher", learnerRow{"", "02-put", "5"})
 
 	// A guest looks, and changes nothing.
 	if handles := eval[int](guest, `document.querySelectorAll("[data-post], [data-action], #ask").length`); handles != 0 {
@@ -258,7 +262,7 @@ func boardFull(t *testing.T, browser context.Context) {
 	harness.NoError(t, err)
 	p.says("#class .store", "of 2000 kB")
 	// Whose key a name is, stays between the class and etcd.
-	p.until("the name is there", `document.querySelector("#keys tbody").textContent.includes(".names/mallory")`)
+	p.until("the name is there", `fetch("/moment?prefix=.names/").then((answer) => answer.text()).then((text) => text.includes(".names/mallory"))`)
 	for _, who := range []*tab{p, guest} {
 		got := eval[string](who, fmt.Sprintf(`Promise.all(["/", "/moment?prefix=.names/", "/change?rev=%[1]d", "/value?rev=%[1]d&key=%[2]s"]
 			.map((path) => fetch(path).then((answer) => answer.text()))).then((texts) => texts.join())`,

@@ -59,6 +59,14 @@ func (s scene) split(key string) (owner, own string) {
 	return key[:at], key[at:]
 }
 
+// hidden tells which keys are not shown: in a class its own, unless they are asked for.
+func (s scene) hidden() func(key string) bool {
+	if s.roster == nil || s.prefix != "" {
+		return nil
+	}
+	return class.Inner
+}
+
 // owners returns what stands before all keys: nothing, or in a class that of each.
 func (s scene) owners() []string {
 	if s.roster == nil {

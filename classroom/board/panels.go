@@ -162,17 +162,23 @@ type tableView struct {
 // table returns the keys. Of many, those that changed last are in it.
 func (s scene) table(rows *rows) tableView {
 	var keys []*history.KeyValue
+	hidden := s.hidden()
+	shown := func(kv *history.KeyValue) bool {
+		return strings.HasPrefix(kv.Key, s.prefix) && (hidden == nil || !hidden(kv.Key))
+	}
 	total := s.moment.Len()
-	if s.prefix != "" {
+	if s.prefix != "" || hidden != nil {
 		total = 0
-		for range s.moment.Range(s.prefix) {
-			total++
+		for kv := range s.moment.Range(s.prefix) {
+			if shown(kv) {
+				total++
+			}
 		}
 	}
 	chosen := map[*history.KeyValue]bool{}
 	if total > shownKeys {
 		s.back(func(c history.Change) bool {
-			if kv := s.moment.Get(c.Key); kv != nil && strings.HasPrefix(kv.Key, s.prefix) {
+			if kv := s.moment.Get(c.Key); kv != nil && shown(kv) {
 				chosen[kv] = true
 			}
 			return len(chosen) < shownKeys
@@ -182,7 +188,9 @@ func (s scene) table(rows *rows) tableView {
 		if len(chosen) >= shownKeys {
 			break
 		}
-		chosen[kv] = true
+		if shown(kv) {
+			chosen[kv] = true
+		}
 	}
 	for kv := range chosen {
 		keys = append(keys, kv)

@@ -33,7 +33,7 @@ func (s scene) timeline(past bool, end int64) template.HTML {
 	if last < 1 {
 		return ""
 	}
-	options := drawing.Options{From: max(1, last-columns+1), To: last, Prefix: s.prefix,
+	options := drawing.Options{From: max(1, last-columns+1), To: last, Prefix: s.prefix, Hidden: s.hidden(),
 		Lanes: mostLanes, LeaseName: func(id int64) string { return "…" + leaseName(id)[10:] },
 		Interactive: true, Columns: columns, Mark: mark, Owners: s.roster != nil, Packed: packed}
 	drawn, err := drawing.New(s.record, options)

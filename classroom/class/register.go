@@ -14,6 +14,8 @@ import (
 
 // What a class has in its etcd, beside the learners' keys. No name begins with a dot.
 const (
+	innerPrefix = "."
+
 	// namesPrefix is before a name; the value is the hash of the key that it belongs
 	// to, or removed. Only root can read it.
 	namesPrefix = ".names/"

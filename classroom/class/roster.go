@@ -277,5 +277,8 @@ func Shown(key, value string) string {
 	return value
 }
 
+// Inner reports whether a key is none of those that people write, but the class's own.
+func Inner(key string) bool { return strings.HasPrefix(key, innerPrefix) }
+
 // OfDesk reports whether a key says only that a desk is there.
 func OfDesk(key string) bool { return strings.HasPrefix(key, herePrefix) }

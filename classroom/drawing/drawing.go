@@ -27,6 +27,9 @@ type Options struct {
 	// Prefix is what the keys that have a lane begin with.
 	Prefix string
 
+	// Hidden, when it is set, tells which of them have none all the same.
+	Hidden func(key string) bool
+
 	// Lanes is how many keys are told apart; default 24. When more have changed in
 	// the window, those that changed last are, and the others share a lane.
 	Lanes int

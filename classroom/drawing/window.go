@@ -49,7 +49,7 @@ func read(record *history.Record, known int64, o Options) (*window, error) {
 		if w.changes, err = record.Changes(max(w.from, known+1), w.to); err != nil {
 			return nil, err
 		}
-		w.changes = slices.DeleteFunc(w.changes, func(c history.Change) bool { return !strings.HasPrefix(c.Key, o.Prefix) })
+		w.changes = slices.DeleteFunc(w.changes, func(c history.Change) bool { return !o.shows(c.Key) })
 	}
 	for _, n := range record.Notes() {
 		if n.Revision >= w.from-1 && n.Revision <= w.to {
@@ -63,6 +63,11 @@ func read(record *history.Record, known int64, o Options) (*window, error) {
 		}
 	}
 	return w, nil
+}
+
+// shows reports whether a key has a lane.
+func (o Options) shows(key string) bool {
+	return strings.HasPrefix(key, o.Prefix) && (o.Hidden == nil || !o.Hidden(key))
 }
 
 // packedFrom is how many changes are looked through for those that are packed.
@@ -80,7 +85,7 @@ func (w *window) pack(record *history.Record, o Options) error {
 		if looked++; looked > packedFrom {
 			break
 		}
-		if !strings.HasPrefix(c.Key, o.Prefix) {
+		if !o.shows(c.Key) {
 			continue
 		}
 		if count := len(w.packed); count == 0 || w.packed[count-1] != c.Revision {
