@@ -231,7 +231,7 @@ func boardClass(t *testing.T, browser context.Context) {
 
 // openClass starts a class within this process, with its board in a tab of the teacher's
 // and in one of a guest.
-func openClass(t *testing.T, browser context.Context, args ...string) (p, guest *tab, root *clientv3.Client) {
+func openClass(t testing.TB, browser context.Context, args ...string) (p, guest *tab, root *clientv3.Client) {
 	t.Helper()
 	authority, err := class.OpenAuthority("")
 	harness.NoError(t, err)
@@ -296,8 +296,10 @@ func boardFull(t *testing.T, browser context.Context) {
 	guest.quiet()
 }
 
-// boardOf100 opens the board of a class of 100 with 30,000 keys, and measures that.
-func boardOf100(t *testing.T, browser context.Context) {
+// openHundred starts a class of 100 with 30,000 keys, in which somebody writes until stop
+// is called.
+func openHundred(t testing.TB, browser context.Context) (p *tab, stop func()) {
+	t.Helper()
 	p, _, root := openClass(t, browser)
 	leased := func() clientv3.OpOption {
 		t.Helper()
@@ -335,47 +337,64 @@ func boardOf100(t *testing.T, browser context.Context) {
 	p.says("#class .holder", "grace-8 has the lock of the class")
 	p.until("of the leases, those of desks are left out", `document.querySelectorAll("#leases li").length === 1`)
 
-	// It opens in time, while somebody writes.
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	written := make(chan int, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
 	go func() {
-		count := 0
-		for ; ctx.Err() == nil; count++ {
+		defer close(ended)
+		for count := 0; ctx.Err() == nil; count++ {
 			root.Put(ctx, "ken-1:/cron/jobs/watch/job1", strconv.Itoa(count))
 		}
-		written <- count
 	}()
-	inTime := func(what string, do func(try int)) {
-		t.Helper()
-		const limit = 2 * time.Second
-		best := time.Hour
-		for try := range 3 { // Other tests may keep all cores busy.
-			from := time.Now()
-			do(try)
-			best = min(best, time.Since(from))
-		}
-		if t.Logf("%s: %v", what, best.Round(time.Millisecond)); best > limit {
-			t.Errorf("%s takes %v, want %v", what, best, limit)
-		}
+	return p, func() {
+		cancel()
+		<-ended
 	}
-	inTime("open the page", func(int) {
-		p.do(chromedp.Reload())
-		p.until("the page is live", `document.body.dataset.live === "true" && document.querySelectorAll("#roster [data-state]").length === 100`)
-	})
-	// It stays usable: learners far down are opened, and their keys are there.
-	inTime("open a learner", func(try int) {
-		name := []string{"ken-4", "ken-7", "ken-10"}[try]
-		p.click(fmt.Sprintf("#roster [data-learner=%q] .open", name))
-		p.until("their keys are there", fmt.Sprintf(`document.querySelectorAll("#keys tbody tr").length === 200 &&
-			[...document.querySelectorAll("#keys tbody th")].every((key) => key.textContent.startsWith("%s:"))`, name))
-	})
+}
+
+// reopen opens the page anew, and returns when it is usable.
+func (p *tab) reopen() {
+	p.t.Helper()
+	p.do(chromedp.Reload())
+	p.until("the page is live", `document.body.dataset.live === "true" && document.querySelectorAll("#roster [data-state]").length === 100`)
+}
+
+// openLearner opens one, and returns when their keys are there.
+func (p *tab) openLearner(name string) {
+	p.t.Helper()
+	p.click(fmt.Sprintf("#roster [data-learner=%q] .open", name))
+	p.until("their keys are there", fmt.Sprintf(`document.querySelectorAll("#keys tbody tr").length === 200 &&
+		[...document.querySelectorAll("#keys tbody th")].every((key) => key.textContent.startsWith("%s:"))`, name))
+}
+
+// BenchmarkBoardOf100 measures how soon the board of a class of 100 is usable, and a
+// learner far down is open, while somebody writes. Below 2 s is the aim.
+func BenchmarkBoardOf100(b *testing.B) {
+	p, stop := openHundred(b, browse(b))
+	defer stop()
+	var pages, learners time.Duration
+	for b.Loop() {
+		from := time.Now()
+		p.reopen()
+		pages += time.Since(from)
+		from = time.Now()
+		p.openLearner("ken-10")
+		learners += time.Since(from)
+	}
+	b.ReportMetric(pages.Seconds()/float64(b.N), "s/page")
+	b.ReportMetric(learners.Seconds()/float64(b.N), "s/learner")
+}
+
+// boardOf100 looks at the board of a class of 100, and at a learner who is far down.
+func boardOf100(t *testing.T, browser context.Context) {
+	p, stop := openHundred(t, browser)
+	defer stop()
+	p.reopen()
+	p.openLearner("ken-10")
 	if marked := eval[int](p, `document.querySelectorAll("#keys .changed").length`); marked != 0 {
 		t.Errorf("%d keys are marked as new", marked)
 	}
 	p.until("their last changes are drawn", `document.querySelectorAll("#timeline .rev").length === 15`)
 	stop()
-	t.Logf("%d puts meanwhile", <-written)
 	for _, scheme := range []string{"light", "dark"} {
 		screenshot(t, p, "class", 1280, 720, scheme)
 		contrast(t, p, scheme)
