@@ -114,15 +114,19 @@ func (c *Class) step(ctx context.Context, term *terminal, page *step) error {
 		revision, err := strconv.Atoi(found[1])
 		c.ahead = revision - 1
 		return err
+	case strings.HasSuffix(page.Command, "member restart etcd1") && c.members > 1:
+		// It is there to break a watch, which may be at any member.
+		s.Command, s.want = "", nil
+		for i := range c.members {
+			s.Command += fmt.Sprintf("go run ./classroom member restart etcd%d; ", i+1)
+			s.want = append(s.want, "<member>, <role>, https://127.0.0.1:<port>, process <pid>")
+		}
+		return c.byTeacher(ctx, &s)
 	case teachersWork.MatchString(page.Command):
 		for i, line := range s.want {
 			s.want[i] = onMember.ReplaceAllString(strings.Replace(line, "leader", "<role>", 1), ", https://127.0.0.1:2380, ")
 		}
-		own, err := c.teacher.terminal("Terminal 2", c.teacher.machine)
-		if err != nil {
-			return err
-		}
-		return c.teacher.step(ctx, own, &s)
+		return c.byTeacher(ctx, &s)
 	case strings.HasSuffix(page.Command, "lease grant 0") && c.members > 1:
 		// The smallest TTL goes by the time that an election may take.
 		s.want = []string{"lease <ID> granted with TTL(2s)"}
@@ -131,6 +135,15 @@ func (c *Class) step(ctx context.Context, term *terminal, page *step) error {
 		return errors.New("nothing tells whether this has begun")
 	}
 	return c.learner.step(ctx, term, &s)
+}
+
+// byTeacher has the teacher do a step.
+func (c *Class) byTeacher(ctx context.Context, s *step) error {
+	own, err := c.teacher.terminal("Terminal 2", c.teacher.machine)
+	if err != nil {
+		return err
+	}
+	return c.teacher.step(ctx, own, s)
 }
 
 // later returns a line of the page as it is in a class, whose store is ahead.
