@@ -76,11 +76,17 @@ type seat struct {
 // sit has a learner join, from a machine of their own as far as keys go.
 func (r *room) sit(t testing.TB, name string) *seat {
 	t.Helper()
-	port := harness.FreePorts(t, 3) + 2
-	s := &seat{name: name, home: t.TempDir(), port: port,
-		own: fmt.Sprint("127.0.0.1:", port), common: fmt.Sprint("127.0.0.1:", port-2)}
+	s := newSeat(t, name)
 	s.join(t, r.code)
 	return s
+}
+
+// newSeat is where a learner can join.
+func newSeat(t testing.TB, name string) *seat {
+	t.Helper()
+	port := harness.FreePorts(t, 3) + 2
+	return &seat{name: name, home: t.TempDir(), port: port,
+		own: fmt.Sprint("127.0.0.1:", port), common: fmt.Sprint("127.0.0.1:", port-2)}
 }
 
 func (s *seat) join(t testing.TB, code string) {
@@ -178,7 +184,7 @@ func TestClass(t *testing.T) {
 	}
 	says("ann, away, ", "class", "list")
 	ann.join(t, r.code)
-	imposter := &seat{name: "ann", home: t.TempDir(), port: harness.FreePorts(t, 3) + 2}
+	imposter := newSeat(t, "ann")
 	if got := imposter.try(t, r.code).Wait(t); got.Status != 1 || !strings.Contains(got.Stderr, "is somebody else's in this class") {
 		t.Errorf("another ann: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}

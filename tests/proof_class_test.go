@@ -35,9 +35,7 @@ func (r *room) sitAll(t testing.TB, prefix string, count int) []*seat {
 	t.Helper()
 	seats := make([]*seat, count)
 	for i := range seats {
-		port := harness.FreePorts(t, 3) + 2
-		seats[i] = &seat{name: fmt.Sprint(prefix, i), home: t.TempDir(), port: port,
-			own: fmt.Sprint("127.0.0.1:", port), common: fmt.Sprint("127.0.0.1:", port-2)}
+		seats[i] = newSeat(t, fmt.Sprint(prefix, i))
 		seats[i].Running = seats[i].try(t, r.code)
 	}
 	for _, s := range seats {
@@ -74,8 +72,8 @@ func runAll(t testing.TB, learners int, names []string, at func(learner int) (en
 }
 
 // runBounded runs a lesson from a goroutine of its own, which must not end the test.
-func runBounded(t testing.TB, endpoint string, env []string, name string) (got harness.Result, err error) {
-	p := harness.Start(t, endpoint, env, name)
+func runBounded(t testing.TB, endpoint string, env []string, name string, args ...string) (got harness.Result, err error) {
+	p := harness.Start(t, endpoint, env, name, args...)
 	select {
 	case <-p.Ended:
 		return p.Wait(t), nil
@@ -159,14 +157,9 @@ func contendInClass(t *testing.T, r *room, seats []*seat) {
 	var all sync.WaitGroup
 	for _, s := range seats {
 		all.Go(func() {
-			p := harness.Start(t, s.common, nil, "08-txn-lock", "-name", s.name, "-wait", "-work", "1ms")
-			select {
-			case <-p.Ended:
-			case <-time.After(3 * time.Minute):
-				t.Errorf("%s waits for ever:\n%s%s", s.name, p.Stdout, p.Stderr)
-			}
-			if !strings.Contains(p.Stdout.String(), "done by "+s.name) {
-				t.Errorf("%s has not done it:\n%s%s", s.name, p.Stdout, p.Stderr)
+			got, err := runBounded(t, s.common, nil, "08-txn-lock", "-name", s.name, "-wait", "-work", "1ms")
+			if err != nil || !strings.Contains(got.Stdout, "done by "+s.name) {
+				t.Errorf("%s has not done it: %v\n%s%s", s.name, err, got.Stdout, got.Stderr)
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 
 	"example.com/etcd-by-example/classroom/check"
 	"example.com/etcd-by-example/classroom/class"
+	"example.com/etcd-by-example/classroom/drawing"
 	"example.com/etcd-by-example/classroom/history"
 )
 
@@ -102,14 +103,22 @@ const (
 	stateRemoved = "removed"
 )
 
-func newLearnerView(e class.Entry) learnerView {
-	v := learnerView{Entry: e, State: stateAway, Mark: "○", Size: narrow(e.Bytes), Written: narrow(e.Written)}
+var marks = map[string]string{stateHere: "●", stateAway: "○", stateRemoved: "✕"}
+
+func stateIn(e class.Entry) string {
 	switch {
 	case e.Removed:
-		v.State, v.Mark = stateRemoved, "✕"
+		return stateRemoved
 	case e.Here:
-		v.State, v.Mark = stateHere, "●"
+		return stateHere
+	default:
+		return stateAway
 	}
+}
+
+func newLearnerView(e class.Entry) learnerView {
+	state := stateIn(e)
+	v := learnerView{Entry: e, State: state, Mark: marks[state], Size: narrow(e.Bytes), Written: narrow(e.Written)}
 	// What a desk writes, somebody may write by hand.
 	v.Passed = nil
 	for _, exercise := range check.Exercises {
@@ -172,25 +181,22 @@ func (s scene) classView(handles bool) classView {
 	view := classView{Handles: handles, Store: s.store()}
 	counts := map[string]int{}
 	for _, e := range s.sheet.Learners {
-		counts[newLearnerView(e).State]++
+		counts[stateIn(e)]++
 	}
 	for _, state := range []string{stateHere, stateAway, stateRemoved} {
 		if counts[state] > 0 {
 			view.States = append(view.States, stateView{state, counts[state]})
 		}
 	}
-	leases := map[int64]history.Lease{}
-	for _, l := range s.moment.Leases() {
-		leases[l.ID] = l
+	leases := s.leasesByID()
+	for _, l := range leases {
 		// Who waits for a lock as lesson 08 does, has a lease and no key yet.
 		if l.Ended == history.Alive && len(l.Keys) == 0 {
 			view.Waiting++
 		}
 	}
 	for kv := range s.moment.Range(class.Prefix(class.Common) + lockPrefix) {
-		// In a queue of etcd's package concurrency, those who wait have such keys as well.
-		queued := strings.HasSuffix(kv.Key, fmt.Sprintf("/%x", uint64(kv.Lease)))
-		if !queued && len(view.Lock) < shownCommon {
+		if !drawing.Queued(kv) && len(view.Lock) < shownCommon {
 			view.Lock = append(view.Lock, s.holder(kv, leases))
 		}
 	}

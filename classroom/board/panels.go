@@ -319,10 +319,7 @@ var releases = map[history.Ending]string{
 // trace in etcd.
 func (s scene) lock(told []refusal) lockView {
 	var view lockView
-	leases := map[int64]history.Lease{}
-	for _, l := range s.moment.Leases() {
-		leases[l.ID] = l
-	}
+	leases := s.leasesByID()
 	tokens := map[string]int64{} // of the locks, at the change that is looked at
 	for _, owner := range s.owners() {
 		for kv := range s.moment.Range(owner + lockPrefix) {
@@ -362,6 +359,14 @@ func (s scene) lock(told []refusal) lockView {
 	slices.SortStableFunc(view.Refused, func(a, b refusal) int { return b.at.Compare(a.at) })
 	view.Refused = view.Refused[:min(len(view.Refused), shownRefused)]
 	return view
+}
+
+func (s scene) leasesByID() map[int64]history.Lease {
+	leases := map[int64]history.Lease{}
+	for _, l := range s.moment.Leases() {
+		leases[l.ID] = l
+	}
+	return leases
 }
 
 // holder returns who holds a lock, as it is shown.

@@ -11,9 +11,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"example.com/etcd-by-example/classroom/internal/rpc"
 )
 
 // handle hands on one call, of whatever method of etcd's. Streams are calls with more
@@ -41,7 +41,7 @@ func (d *Desk) handle(front grpc.ServerStream, prefix prefix, address string) er
 	d.running.Go(func() {
 		defer back.CloseSend()
 		for {
-			request := message(kind.Input())
+			request := rpc.Message(kind.Input())
 			if front.RecvMsg(request) != nil {
 				return // That was all, or the caller is gone.
 			}
@@ -50,7 +50,7 @@ func (d *Desk) handle(front grpc.ServerStream, prefix prefix, address string) er
 		}
 	})
 	for first := true; ; first = false {
-		answer := message(kind.Output())
+		answer := rpc.Message(kind.Output())
 		if err := back.RecvMsg(answer); err != nil {
 			front.SetTrailer(back.Trailer())
 			if err == io.EOF {
@@ -99,23 +99,8 @@ func (d *Desk) explain(err error) error {
 // find returns what is known of a method of etcd's, or nil. Locks and elections on the
 // server's side would name keys in a way that the desk does not know.
 func find(method string) protoreflect.MethodDescriptor {
-	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
-	if !strings.HasPrefix(name, "etcdserverpb.") {
+	if !strings.HasPrefix(method, "/etcdserverpb.") {
 		return nil
 	}
-	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
-	if err != nil {
-		return nil
-	}
-	known, _ := found.(protoreflect.MethodDescriptor)
-	return known
-}
-
-// message returns an empty one of a kind. All of etcd's are linked in.
-func message(kind protoreflect.MessageDescriptor) proto.Message {
-	found, err := protoregistry.GlobalTypes.FindMessageByName(kind.FullName())
-	if err != nil {
-		panic(err)
-	}
-	return found.New().Interface()
+	return rpc.Method(method)
 }

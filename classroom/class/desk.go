@@ -213,9 +213,7 @@ func (d *Desk) Close() {
 // Move has the desk look for its class at another address, a host with a port or
 // without. It joins there, as the same learner; until then it goes on as before.
 func (d *Desk) Move(ctx context.Context, address string) error {
-	d.mu.Lock()
-	code := d.code
-	d.mu.Unlock()
+	code := d.where()
 	var err error
 	if code.Address, err = withPort(address); err != nil {
 		return err
@@ -233,18 +231,23 @@ func (d *Desk) Move(ctx context.Context, address string) error {
 
 // Reset deletes all keys of the desk's owner, and returns the revision of the store.
 func (d *Desk) Reset(ctx context.Context) (revision int64, err error) {
-	got, err := d.client.Delete(ctx, Prefix(d.name), clientv3.WithPrefix())
+	got, err := deleteKeys(ctx, d.client, d.name)
 	if err != nil {
-		return 0, fmt.Errorf("delete the keys of %s: %w", d.name, err)
+		return 0, err
 	}
 	return got.Header.Revision, nil
 }
 
-// host returns where the class is.
-func (d *Desk) host() string {
+// where returns the code with the address at which the class is now.
+func (d *Desk) where() Code {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	host, _, _ := net.SplitHostPort(d.code.Address)
+	return d.code
+}
+
+// host returns where the class is, without a port.
+func (d *Desk) host() string {
+	host, _, _ := net.SplitHostPort(d.where().Address)
 	return host
 }
 
@@ -258,7 +261,7 @@ func (d *Desk) stay(arrived chan<- struct{}) {
 		case d.key != nil && errors.Is(err, rpctypes.ErrPermissionDenied):
 			// Etcd knows this user no more. The class says why, or lets them in again,
 			// if its etcd has lost its users.
-			if err := d.Move(d.ctx, d.address()); errors.Is(err, ErrRefused) {
+			if err := d.Move(d.ctx, d.where().Address); errors.Is(err, ErrRefused) {
 				d.cancel(err)
 			}
 		case err == nil:
@@ -271,7 +274,7 @@ func (d *Desk) stay(arrived chan<- struct{}) {
 		case d.key != nil && !warned && d.strange():
 			warned = true
 			d.tell(fmt.Sprintf("Another class answers at %s now. If it is the teacher's new one, "+
-				"leave with Ctrl-C, and join with its code.", d.address()))
+				"leave with Ctrl-C, and join with its code.", d.where().Address))
 		}
 		select {
 		case <-d.ctx.Done():
@@ -284,9 +287,7 @@ func (d *Desk) stay(arrived chan<- struct{}) {
 func (d *Desk) strange() bool {
 	ctx, cancel := context.WithTimeout(d.ctx, callLimit)
 	defer cancel()
-	d.mu.Lock()
-	code := d.code
-	d.mu.Unlock()
+	code := d.where()
 	connection, err := (&tls.Dialer{Config: code.print.known(nil)}).DialContext(ctx, "tcp", code.Address)
 	if err == nil {
 		connection.Close()
@@ -297,12 +298,6 @@ func (d *Desk) strange() bool {
 // etcdAddresses returns where the members of the class's etcd are, for people.
 func (d *Desk) etcdAddresses() string {
 	return strings.ReplaceAll(strings.Join(d.client.Endpoints(), ", "), "https://", "")
-}
-
-func (d *Desk) address() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.code.Address
 }
 
 // arrive writes down that the learner is there, under a lease. The channel is closed

@@ -20,6 +20,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/etcd-by-example/classroom/internal/rpc"
 )
 
 // TestPrefixKnowsAllKeys fills every message that a desk hands on, and looks whether the
@@ -60,7 +62,7 @@ func TestPrefixKnowsAllKeys(t *testing.T) {
 // filled returns messages of a kind with all fields set, one for each choice of a oneof.
 // Bytes are key.
 func filled(kind protoreflect.MessageDescriptor, key string, depth int) (all []proto.Message) {
-	empty := message(kind)
+	empty := rpc.Message(kind)
 	all = []proto.Message{empty}
 	if depth == 4 {
 		return all

@@ -7,6 +7,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
+
+	"example.com/etcd-by-example/classroom/internal/rpc"
 )
 
 // prefix is before all keys of those who speak to a desk, and they do not see it. Etcd's
@@ -36,25 +38,9 @@ func (p prefix) put(request proto.Message) {
 		}
 		for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
 			for _, op := range ops {
-				p.put(operation(op))
+				p.put(rpc.Operation(op))
 			}
 		}
-	}
-}
-
-// operation returns the request that is one of a transaction's, or nil.
-func operation(op *pb.RequestOp) proto.Message {
-	switch {
-	case op.GetRequestRange() != nil:
-		return op.GetRequestRange()
-	case op.GetRequestPut() != nil:
-		return op.GetRequestPut()
-	case op.GetRequestDeleteRange() != nil:
-		return op.GetRequestDeleteRange()
-	case op.GetRequestTxn() != nil:
-		return op.GetRequestTxn()
-	default:
-		return nil
 	}
 }
 

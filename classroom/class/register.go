@@ -280,11 +280,19 @@ func (r register) reset(ctx context.Context, name string) (int64, error) {
 			return 0, err
 		}
 	}
-	got, err := r.client.Delete(ctx, Prefix(name), clientv3.WithPrefix())
+	got, err := deleteKeys(ctx, r.client, name)
 	if err != nil {
-		return 0, fmt.Errorf("delete the keys of %s: %w", name, err)
+		return 0, err
 	}
 	return got.Deleted, nil
+}
+
+func deleteKeys(ctx context.Context, client *clientv3.Client, name string) (*clientv3.DeleteResponse, error) {
+	got, err := client.Delete(ctx, Prefix(name), clientv3.WithPrefix())
+	if err != nil {
+		return nil, fmt.Errorf("delete the keys of %s: %w", name, err)
+	}
+	return got, nil
 }
 
 // room makes room in a full database: what is past is forgotten, what that leaves free

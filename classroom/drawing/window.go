@@ -228,7 +228,11 @@ func (o Options) isLock(kv *history.KeyValue) bool {
 	if o.Owners {
 		_, key, _ = strings.Cut(key, ":")
 	}
-	// Those that wait for a lock of etcd's package concurrency have such keys as
-	// well, which end with their lease.
-	return strings.HasPrefix(key, o.Locks) && !strings.HasSuffix(kv.Key, fmt.Sprintf("/%x", uint64(kv.Lease)))
+	return strings.HasPrefix(key, o.Locks) && !Queued(kv)
+}
+
+// Queued reports whether a key may be that of one who waits for a lock of etcd's package
+// concurrency: such keys end with their lease.
+func Queued(kv *history.KeyValue) bool {
+	return strings.HasSuffix(kv.Key, fmt.Sprintf("/%x", uint64(kv.Lease)))
 }

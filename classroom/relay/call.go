@@ -13,7 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"example.com/etcd-by-example/classroom/internal/rpc"
 )
 
 // Verdict is what becomes of a message.
@@ -119,7 +120,7 @@ func (r *Relay) handle(_ any, front grpc.ServerStream) error {
 	c := &call{
 		Call:   Call{Method: name, Conn: from.Addr.(origin).conn, Caller: front.Context()},
 		relay:  r,
-		method: find(name),
+		method: rpc.Method(name),
 		front:  front,
 	}
 	c.unary = c.method != nil && !c.method.IsStreamingClient() && !c.method.IsStreamingServer()
@@ -264,25 +265,10 @@ func (c *call) ask(request, answer []byte, err error) Verdict {
 	return verdict
 }
 
-// find returns what is known of a method, or nil.
-func find(method string) protoreflect.MethodDescriptor {
-	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
-	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
-	if err != nil {
-		return nil
-	}
-	known, _ := found.(protoreflect.MethodDescriptor)
-	return known
-}
-
 // decode returns the message, or nil when it is none of that kind.
 func decode(kind protoreflect.MessageDescriptor, data []byte) proto.Message {
-	found, err := protoregistry.GlobalTypes.FindMessageByName(kind.FullName())
-	if err != nil {
-		return nil
-	}
-	m := found.New().Interface()
-	if err := proto.Unmarshal(data, m); err != nil {
+	m := rpc.Message(kind)
+	if m == nil || proto.Unmarshal(data, m) != nil {
 		return nil
 	}
 	return m

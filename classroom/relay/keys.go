@@ -7,6 +7,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
+
+	"example.com/etcd-by-example/classroom/internal/rpc"
 )
 
 // Range is a range of keys as etcd has it: Key alone when End is empty, all from Key on
@@ -46,18 +48,7 @@ func touched(request proto.Message) (reads, writes Ranges) {
 			reads = append(reads, Range{string(c.Key), string(c.RangeEnd)})
 		}
 		for _, op := range slices.Concat(r.Success, r.Failure) {
-			var inner proto.Message
-			switch op := op.Request.(type) {
-			case *pb.RequestOp_RequestRange:
-				inner = op.RequestRange
-			case *pb.RequestOp_RequestPut:
-				inner = op.RequestPut
-			case *pb.RequestOp_RequestDeleteRange:
-				inner = op.RequestDeleteRange
-			case *pb.RequestOp_RequestTxn:
-				inner = op.RequestTxn
-			}
-			more, mine := touched(inner)
+			more, mine := touched(rpc.Operation(op))
 			reads, writes = append(reads, more...), append(writes, mine...)
 		}
 	}
