@@ -12,7 +12,7 @@ import (
 
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/course"
-	"example.com/etcd-by-example/classroom/internal/process"
+	"example.com/etcd-by-example/classroom/process"
 )
 
 // tour runs the lessons named, or all, one after the other, against the etcd

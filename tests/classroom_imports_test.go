@@ -21,18 +21,18 @@ func TestImports(t *testing.T) {
 		"classroom/history": {},
 		"classroom/drawing": {"classroom/history"},
 		"classroom/judge":   {"classroom/history"},
-		"classroom/cluster": {"classroom/internal/ports", "classroom/internal/process"},
-		"classroom/course":  {"classroom/internal/process"},
-		"classroom/relay":   {"classroom/internal/ports", "classroom/internal/rpc"},
-		"classroom/class": {"classroom/cluster", "classroom/history", "classroom/internal/ports",
-			"classroom/internal/process", "classroom/internal/rpc"},
+		"classroom/cluster": {"classroom/ports", "classroom/process"},
+		"classroom/course":  {"classroom/process"},
+		"classroom/relay":   {"classroom/ports", "classroom/rpc"},
+		"classroom/class": {"classroom/cluster", "classroom/history", "classroom/ports",
+			"classroom/process", "classroom/rpc"},
 		"shared": {},
 		"classroom/check": {"classroom/cluster", "classroom/history", "classroom/judge", "classroom/relay",
-			"classroom/internal/ports", "classroom/internal/process", "classroom/internal/rpc"},
+			"classroom/ports", "classroom/process", "classroom/rpc"},
 		"classroom/workbook": {"classroom/check", "classroom/cluster", "classroom/history", "classroom/judge",
-			"classroom/relay", "classroom/internal/ports", "classroom/internal/process", "classroom/internal/rpc"},
+			"classroom/relay", "classroom/ports", "classroom/process", "classroom/rpc"},
 
-		"tests/internal/harness": {"classroom/cluster", "classroom/internal/ports", "classroom/internal/process"},
+		"tests/internal/harness": {"classroom/cluster", "classroom/ports", "classroom/process"},
 	} {
 		list := exec.Command("go", "list", "-deps", "./"+name)
 		list.Dir = harness.Root

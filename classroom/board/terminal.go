@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/etcd-by-example/classroom/drawing"
-	"example.com/etcd-by-example/classroom/internal/process"
+	"example.com/etcd-by-example/classroom/process"
 )
 
 // What a run may show, and how often.

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"example.com/etcd-by-example/classroom/internal/process"
+	"example.com/etcd-by-example/classroom/process"
 	"example.com/etcd-by-example/classroom/relay"
 )
 

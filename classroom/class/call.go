@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"example.com/etcd-by-example/classroom/internal/rpc"
+	"example.com/etcd-by-example/classroom/rpc"
 )
 
 // handle hands on one call, of whatever method of etcd's. Streams are calls with more

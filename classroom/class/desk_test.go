@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"example.com/etcd-by-example/classroom/internal/rpc"
+	"example.com/etcd-by-example/classroom/rpc"
 )
 
 // TestPrefixKnowsAllKeys fills every message that a desk hands on, and looks whether the

@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
-	"example.com/etcd-by-example/classroom/internal/rpc"
+	"example.com/etcd-by-example/classroom/rpc"
 )
 
 // prefix is before all keys of those who speak to a desk, and they do not see it. Etcd's

@@ -22,7 +22,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"go.uber.org/zap"
 
-	"example.com/etcd-by-example/classroom/internal/ports"
+	"example.com/etcd-by-example/classroom/ports"
 )
 
 // memberVariable marks a process that was started as a member. The name etcd

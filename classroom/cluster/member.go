@@ -22,7 +22,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"example.com/etcd-by-example/classroom/internal/process"
+	"example.com/etcd-by-example/classroom/process"
 )
 
 // stopLimit bounds how long Stop waits for a member to end by itself. A leader

@@ -18,7 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/etcd-by-example/classroom/internal/process"
+	"example.com/etcd-by-example/classroom/process"
 )
 
 // Names are the lessons in the order of the course. Each is a folder of the

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"example.com/etcd-by-example/classroom/internal/rpc"
+	"example.com/etcd-by-example/classroom/rpc"
 )
 
 // Verdict is what becomes of a message.

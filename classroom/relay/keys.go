@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
-	"example.com/etcd-by-example/classroom/internal/rpc"
+	"example.com/etcd-by-example/classroom/rpc"
 )
 
 // Range is a range of keys as etcd has it: Key alone when End is empty, all from Key on

@@ -25,7 +25,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
-	"example.com/etcd-by-example/classroom/internal/ports"
+	"example.com/etcd-by-example/classroom/ports"
 )
 
 // Relay is a relay before one member. Its methods may be called from several

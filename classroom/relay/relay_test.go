@@ -29,7 +29,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/etcd-by-example/classroom/cluster"
-	"example.com/etcd-by-example/classroom/internal/ports"
+	"example.com/etcd-by-example/classroom/ports"
 )
 
 func TestMain(m *testing.M) {
