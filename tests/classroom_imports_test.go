@@ -21,18 +21,18 @@ func TestImports(t *testing.T) {
 		"classroom/history": {},
 		"classroom/drawing": {"classroom/history"},
 		"classroom/judge":   {"classroom/history"},
-		"classroom/cluster": {"classroom/ports", "classroom/process"},
+		"classroom/cluster": {"classroom/ports", "classroom/process", "classroom/tempdir"},
 		"classroom/course":  {"classroom/process"},
 		"classroom/relay":   {"classroom/ports", "classroom/rpc"},
 		"classroom/class": {"classroom/cluster", "classroom/history", "classroom/ports",
-			"classroom/process", "classroom/rpc"},
+			"classroom/process", "classroom/rpc", "classroom/tempdir"},
 		"shared": {},
 		"classroom/check": {"classroom/cluster", "classroom/history", "classroom/judge", "classroom/relay",
-			"classroom/ports", "classroom/process", "classroom/rpc"},
+			"classroom/ports", "classroom/process", "classroom/rpc", "classroom/tempdir"},
 		"classroom/workbook": {"classroom/check", "classroom/cluster", "classroom/history", "classroom/judge",
-			"classroom/relay", "classroom/ports", "classroom/process", "classroom/rpc"},
+			"classroom/relay", "classroom/ports", "classroom/process", "classroom/rpc", "classroom/tempdir"},
 
-		"tests/internal/harness": {"classroom/cluster", "classroom/ports", "classroom/process"},
+		"tests/internal/harness": {"classroom/cluster", "classroom/ports", "classroom/process", "classroom/tempdir"},
 	} {
 		list := exec.Command("go", "list", "-deps", "./"+name)
 		list.Dir = harness.Root

@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 
 	"example.com/etcd-by-example/classroom/ports"
+	"example.com/etcd-by-example/classroom/tempdir"
 )
 
 // memberVariable marks a process that was started as a member. The name etcd
@@ -115,8 +116,7 @@ type Cluster struct {
 	// Dir holds the members' data folders and log files.
 	Dir string
 
-	temporary bool
-	owner     *os.File       // says that a temporary folder is in use
+	temporary *tempdir.Dir   // nil when Dir is kept
 	ports     ports.Reserved // also while members are down
 	peers     *peers         // nil for one member
 	client    *tls.Config    // nil without Config.Secure
@@ -125,9 +125,6 @@ type Cluster struct {
 	mu      sync.Mutex
 	emptied chan struct{} // closed by the next Reset
 }
-
-// temporaryPrefix is what the names of temporary data folders begin with.
-const temporaryPrefix = "classroom-"
 
 // attempts is how often Start tries other ports when it may choose them:
 // between choosing a port and listening on it, another program may take it.
@@ -152,14 +149,10 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	count := max(config.Members, 1)
 	c := &Cluster{Dir: config.Dir, acting: make(chan struct{}, 1), emptied: make(chan struct{})}
 	if c.Dir == "" {
-		removeLeftovers()
-		c.temporary = true
-		if c.Dir, err = os.MkdirTemp("", temporaryPrefix); err != nil {
-			return nil, fmt.Errorf("make a data folder: %w", err)
+		if c.temporary, err = tempdir.Make("classroom-"); err != nil {
+			return nil, err
 		}
-		if c.owner, err = own(c.Dir); err != nil {
-			return nil, errors.Join(err, os.RemoveAll(c.Dir))
-		}
+		c.Dir = c.temporary.Path
 	} else if err := fits(c.Dir, count); err != nil {
 		return nil, err
 	}
@@ -382,7 +375,7 @@ func (c *Cluster) Close() error {
 	var members sync.WaitGroup
 	for i, m := range c.Members {
 		members.Go(func() {
-			if c.temporary {
+			if c.temporary != nil {
 				failures[i] = m.Kill()
 			} else {
 				failures[i] = m.Stop()
@@ -394,8 +387,8 @@ func (c *Cluster) Close() error {
 		failures = append(failures, c.peers.close())
 	}
 	failures = append(failures, c.ports.Release())
-	if c.temporary {
-		failures = append(failures, os.RemoveAll(c.Dir), c.owner.Close())
+	if c.temporary != nil {
+		failures = append(failures, c.temporary.Remove())
 	}
 	return errors.Join(failures...)
 }
