@@ -117,31 +117,46 @@ func read(root, name string) ([]byte, error) {
 const stopLimit = 5 * time.Second
 
 // Build returns the path of a lesson's program, built from its source as it is
-// now; what the compiler says goes to output. The program lies in a folder that
-// stays, so that go build has nothing to do when the source has not changed; go
-// run would not do, because a signal to it does not reach the lesson.
+// now; what the compiler says goes to output. go run would not do, because a signal
+// to it does not reach the lesson.
 func Build(ctx context.Context, root, name string, output io.Writer) (string, error) {
+	folder, err := Folder(root)
+	if err == nil {
+		err = BuildAll(ctx, root, folder, output, "./"+name)
+	}
+	program := filepath.Join(folder, filepath.Base(name))
+	if runtime.GOOS == "windows" {
+		program += ".exe"
+	}
+	return program, err
+}
+
+// Folder returns where the programs of a clone lie when they are built. It stays, so that
+// there is nothing to link when no source has changed.
+func Folder(root string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find the folder for built lessons: %w", err)
 	}
 	clone := fnv.New64a() // Two clones must not build over each other.
 	clone.Write([]byte(root))
-	program := filepath.Join(cache, "etcd-by-example",
-		fmt.Sprintf("%016x", clone.Sum64()), name)
-	if runtime.GOOS == "windows" {
-		program += ".exe"
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./"+name)
+	return filepath.Join(cache, "etcd-by-example", fmt.Sprintf("%016x", clone.Sum64())), nil
+}
+
+// BuildAll builds programs, given as packages, with one command, into a folder, each
+// under the name of its own.
+func BuildAll(ctx context.Context, root, folder string, output io.Writer, packages ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-o", folder + string(filepath.Separator)}, packages...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = root, output, output
 	// The compiler removes its temporary files when it is asked to end.
-	if err = start(cmd); err == nil {
+	err := start(cmd)
+	if err == nil {
 		err = cmd.Wait()
 	}
 	if err != nil {
-		return "", fmt.Errorf("build it: %w", err)
+		return fmt.Errorf("build it: %w", err)
 	}
-	return program, nil
+	return nil
 }
 
 // start starts cmd, which is asked to end, with all that it started, when its
