@@ -18,6 +18,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"example.com/etcd-by-example/classroom/history"
 )
 
@@ -99,9 +101,13 @@ type Event struct {
 	Text     string        // a sentence
 }
 
-// places bounds how many rounds are played at the same time, of all checks of this
-// process: each runs an etcd, and most of them wait most of the time.
-var places = make(chan struct{}, 4*runtime.GOMAXPROCS(0))
+// places bounds how many members run at the same time, of all checks of this process:
+// each round has an etcd, and most of them wait most of the time.
+var places = semaphore.NewWeighted(Members())
+
+// Members returns how many members of etcd the checks of this process run at a time, at
+// most.
+func Members() int64 { return 3 * int64(runtime.GOMAXPROCS(0)) }
 
 // errBefore ends the rounds after one that has refused the program.
 var errBefore = errors.New("a round before has refused the program")
@@ -126,11 +132,11 @@ func Run(ctx context.Context, e Exercise, program string, progress func(ended in
 	}
 	for i, r := range played {
 		all.Go(func() {
-			select {
-			case places <- struct{}{}:
-				defer func() { <-places }()
+			members := int64(max(r.members, 1))
+			if places.Acquire(r.ctx, members) == nil {
 				r.run()
-			case <-r.ctx.Done():
+				places.Release(members)
+			} else {
 				r.err = context.Cause(r.ctx)
 			}
 			mu.Lock()

@@ -70,9 +70,9 @@ var connect = Exercise{"01-connect", []scenario{
 			p.interrupt()
 		})
 		p.start()
-		r.wait(configLimit, func() bool { return silent.struck || p.hasEnded() })
-		if !r.wait(interruptLimit, p.hasEnded) {
-			r.refuse(0, "%v later the program still runs. Who tells a call that nobody waits for it any more?", interruptLimit)
+		r.wait(r.granted(configLimit), func() bool { return silent.struck || p.hasEnded() })
+		if limit := r.granted(interruptLimit); !r.wait(limit, p.hasEnded) {
+			r.refuse(0, "%v later the program still runs. Who tells a call that nobody waits for it any more?", limit)
 		}
 		judgeConfig(p, values, "interrupted")
 	}},
@@ -102,7 +102,7 @@ func configure(r *round) (*program, []string) {
 
 func configProgram(r *round) *program {
 	p := r.program()
-	p.env = []string{"ETCDCTL_DIAL_TIMEOUT=2s"} // It has to end in time without an etcd.
+	p.env = []string{"ETCDCTL_DIAL_TIMEOUT=" + r.granted(2*time.Second).String()} // It has to end in time without an etcd.
 	return p
 }
 

@@ -16,7 +16,7 @@ var cron = Exercise{"09-cron", []scenario{
 	{name: "start", play: func(r *round) {
 		c := newCrew(r, "backup", "clean")
 		// Without renewals, the locks would be over before the work is.
-		c.ttl, c.work, c.every = 2, 2800*time.Millisecond, 3*time.Second
+		c.ttl, c.work, c.every = 2, r.granted(2800*time.Millisecond), r.granted(3*time.Second)
 		ann := c.worker("ann")
 		c.start(ann, 0)
 		c.more(1, "backup", "clean")
@@ -25,7 +25,7 @@ var cron = Exercise{"09-cron", []scenario{
 		r.tell("In tick %d ann got a Ctrl-C while it worked.", c.tick())
 		c.alive = nil
 		ann.interrupt()
-		ann.succeed(c.work+2*time.Second+slowness, "Who is asked to stop has not failed.")
+		ann.succeed(c.work+2*time.Second+lateness, "Who is asked to stop has not failed.")
 		c.judge()
 		if n := len(r.leases()); n > 0 {
 			r.refuse(0, "It has ended, and there are still %d of its leases. "+
@@ -131,8 +131,8 @@ const (
 	cronLocks = "/cron/lock/"
 	cronRuns  = "/cron/run/"
 
-	// slowness is how late a program may be on a busy machine.
-	slowness = 3 * time.Second
+	// lateness is how late a program may be.
+	lateness = 3 * time.Second
 )
 
 // crew are the workers of a round, and what they have run by now.
@@ -155,7 +155,7 @@ func newCrew(r *round, jobs ...string) *crew {
 	for _, job := range jobs {
 		r.put(cronJobs+job, "run daily")
 	}
-	return &crew{round: r, ttl: 1, work: 100 * time.Millisecond, every: 2 * time.Second,
+	return &crew{round: r, ttl: 1, work: 100 * time.Millisecond, every: r.granted(2 * time.Second),
 		judged: r.history().Last(), ran: map[string]int{}, last: map[string]int64{}}
 }
 
@@ -167,7 +167,7 @@ func (c *crew) worker(name string) *program {
 // that a tick begins as soon as those are ready that are started at once.
 func (c *crew) start(p *program, ahead time.Duration) {
 	if c.first == 0 {
-		ready := time.Now().Add(3 * time.Second / 2)
+		ready := time.Now().Add(c.granted(3 * time.Second / 2))
 		c.clock = c.every - time.Duration(ready.UnixNano())%c.every
 		c.first = c.tick()
 	}
@@ -195,7 +195,7 @@ func (c *crew) until(t time.Time) {
 // in one of the next three ticks.
 func (c *crew) within(job string, holds func() bool) {
 	since := max(c.tick(), c.last[job])
-	held := c.wait(time.Until(c.begin(since+3).Add(c.work+slowness)), func() bool {
+	held := c.wait(time.Until(c.begin(since+3).Add(c.work+c.granted(lateness))), func() bool {
 		c.judge()
 		return holds()
 	})

@@ -96,9 +96,9 @@ var lease = Exercise{"05-lease", []scenario{
 		p.kill()
 		r.tell("The program was killed, with a -ttl of 2 s.")
 		const limit = (2 + 2) * time.Second
-		if !r.wait(limit+grace, func() bool { return serving(r) == nil }) {
+		if limit := r.granted(limit + grace); !r.wait(limit, func() bool { return serving(r) == nil }) {
 			r.refuse(0, "After %v %s was still there. Who is sent to an address where nobody listens, "+
-				"and for how long?", limit+grace, service)
+				"and for how long?", limit, service)
 		}
 	}},
 }}
@@ -125,7 +125,7 @@ const (
 func serve(r *round, ttl int) *program {
 	p := r.program("-name", "shop", "-address", address, "-ttl", strconv.Itoa(ttl))
 	p.start()
-	r.wait(startLimit, func() bool { return p.hasEnded() || serving(r) != nil })
+	r.wait(r.granted(startLimit), func() bool { return p.hasEnded() || serving(r) != nil })
 	served(r, p)
 	return p
 }
@@ -136,7 +136,7 @@ func serving(r *round) *history.KeyValue { return r.history().Present().Get(serv
 // served waits until the service can be found again, from when it could do that, and
 // judges how it was put.
 func served(r *round, p *program) {
-	r.wait(absence+grace, func() bool { return p.hasEnded() || serving(r) != nil })
+	r.wait(r.granted(absence+grace), func() bool { return p.hasEnded() || serving(r) != nil })
 	for _, c := range r.changes(service) {
 		switch {
 		case c.After == nil:
@@ -155,7 +155,7 @@ func served(r *round, p *program) {
 	case serving(r) == nil:
 		r.refuse(0, "For %v %s was not there, and the program was. "+
 			"A lease that has ended does not come back: who notices, and what can begin again?",
-			absence+grace, service)
+			r.granted(absence+grace), service)
 	}
 }
 

@@ -39,7 +39,7 @@ var mirror = Exercise{"06-mirror", []scenario{
 				c.pass()
 			})
 		m.start()
-		r.wait(lineLimit/2, func() bool { return between.struck || m.hasEnded() })
+		r.wait(r.granted(lineLimit/2), func() bool { return between.struck || m.hasEnded() })
 		if !between.struck && !m.hasEnded() {
 			// Who asks now and then cannot ask between each of these.
 			for i := range 3 {
@@ -48,7 +48,7 @@ var mirror = Exercise{"06-mirror", []scenario{
 			r.tell("job2 was put three times, the last time at revision %d.", r.sync())
 		}
 		// Who missed that learns of it when the next line comes.
-		m.showsWithin(lineLimit/5, r.sync())
+		m.showsWithin(r.granted(lineLimit/5), r.sync())
 		m.shows(r.put(jobsToShow+"job3", "run weekly"))
 		m.interrupt()
 		m.end(mirrorEnd)
@@ -179,7 +179,7 @@ func (m *mirrorRun) shown() (all []shown) {
 // every line that there is.
 func (m *mirrorRun) shows(revision int64) {
 	r := m.round
-	m.showsWithin(lineLimit, revision)
+	m.showsWithin(r.granted(lineLimit), revision)
 	changes, last := r.all(jobsToShow), int64(0)
 	for _, line := range m.shown() {
 		if line.err != nil {

@@ -41,6 +41,9 @@ type round struct {
 	record  *history.Record
 	took    time.Duration
 	err     error
+
+	// slow is how many times slower than a quiet machine this one was when the round began.
+	slow int
 }
 
 // refusal and failure end a scenario: it panics with one of them.
@@ -74,6 +77,7 @@ func (r *round) run() {
 		r.err = fmt.Errorf("start an etcd: %w", err)
 		return
 	}
+	r.slow = slowness(time.Since(r.began), r.members)
 	defer func() { r.err = errors.Join(r.err, r.etcd.Close()) }()
 	reach := clientv3.Config{Endpoints: r.etcd.Endpoints(), Logger: zap.NewNop()}
 	if r.recorder, err = history.Start(r.ctx, history.Source{Etcd: reach}); err != nil {
@@ -103,6 +107,20 @@ func (r *round) run() {
 	r.play(r)
 	r.confirm()
 }
+
+// slowness is how many times slower than a quiet machine one is that takes so long to
+// start so many members, beside those of other rounds.
+func slowness(took time.Duration, members int) int {
+	usual := 1500 * time.Millisecond
+	if members > 1 {
+		usual = 4 * time.Second // They elect a leader.
+	}
+	return min(1+int(took/usual), 8)
+}
+
+// granted is what a program is given that would have the limit on a quiet machine: one
+// that is right must not be refused because the learner's laptop is slow.
+func (r *round) granted(limit time.Duration) time.Duration { return limit * time.Duration(r.slow) }
 
 // confirm fails when a strike did not happen, or could not be judged.
 func (r *round) confirm() {

@@ -85,7 +85,7 @@ var transfer = Exercise{"07-transfer", []scenario{
 		for _, p := range programs {
 			p.start()
 		}
-		r.wait(transferLimit, func() bool { return r.history().Last() > 2 })
+		r.wait(r.granted(transferLimit), func() bool { return r.history().Last() > 2 })
 		r.tell("Twelve transfers of 10 were asked for at once, alice had 100, and the leader was killed at revision %d.", r.sync())
 		r.killLeader()
 		for _, p := range programs {

@@ -42,12 +42,13 @@ var workers = Exercise{"08-workers", []scenario{
 		r.tell("A worker took the lock of %s at revision %d, and was killed.", job, taken)
 		next := worker(r, 60, quickWork)
 		next.start()
-		if !r.wait(lockLimit, func() bool {
+		limit := r.granted(lockLimit)
+		if !r.wait(limit, func() bool {
 			lock := r.history().Present().Get(jobLocks + job)
 			return lock == nil || lock.Create != taken
 		}) {
 			r.refuse(taken, "After %v the lock is still there, and another worker waits for it. "+
-				"What ends the lock of somebody who cannot say anything any more?", lockLimit)
+				"What ends the lock of somebody who cannot say anything any more?", limit)
 		}
 		finish(r, next)
 	}},
@@ -58,7 +59,7 @@ var workers = Exercise{"08-workers", []scenario{
 		r.tell("The work took 3 s, with a -ttl of 2 s.")
 		var lost []int64
 		// A machine that stands still for a second may cost a right worker its lock, once.
-		r.wait(workLimit, func() bool {
+		r.wait(r.granted(workLimit), func() bool {
 			lost = nil
 			for _, c := range r.changes(jobLocks) {
 				_, done := r.value(c.Revision, jobResults+"job1")
@@ -136,7 +137,7 @@ func worker(r *round, ttl int, work time.Duration) *program {
 func strikeAt(p *program, what string, matches matcher) *call {
 	s := p.strike(what, matches, func(*call) {})
 	p.start()
-	p.round.wait(workLimit, func() bool { return s.struck || p.hasEnded() })
+	p.round.wait(p.round.granted(workLimit), func() bool { return s.struck || p.hasEnded() })
 	if !s.struck {
 		finish(p.round, p)
 		p.round.confirm()
