@@ -17,30 +17,18 @@ import (
 
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/drawing"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
 )
 
-func TestMain(m *testing.M) {
-	cluster.Main()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { etcdtest.Main(m, nil) }
 
 // start starts an etcd and a board that shows it.
 func start(t testing.TB, members int) (*Board, *clientv3.Client, *cluster.Cluster) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	etcd, err := cluster.Start(ctx, cluster.Config{Members: members})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { etcd.Close() })
-	config := clientv3.Config{Endpoints: etcd.Endpoints(), Logger: zap.NewNop()}
-	client, err := clientv3.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: members})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
+	config := etcd.Client()
 	b, err := Start(context.Background(), Config{Etcd: &config, Cluster: etcd,
 		Root: "../..", Env: os.Environ(), Address: "127.0.0.1:0", Public: "127.0.0.1:0"})
 	if err != nil {
@@ -57,7 +45,7 @@ func start(t testing.TB, members int) (*Board, *clientv3.Client, *cluster.Cluste
 
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		if holds() {
 			return
 		}
@@ -431,6 +419,9 @@ func TestReset(t *testing.T) {
 	t.Parallel()
 	for _, members := range []int{1, 3} {
 		t.Run(fmt.Sprint(members), func(t *testing.T) {
+			if members > 1 {
+				etcdtest.NeedsLong(t, "three members")
+			}
 			t.Parallel()
 			b, client, etcd := start(t, members)
 			ctx := t.Context()
@@ -490,6 +481,7 @@ func TestReset(t *testing.T) {
 }
 
 func TestFallenLeader(t *testing.T) {
+	etcdtest.NeedsLong(t, "three members")
 	t.Parallel()
 	b, _, etcd := start(t, 3)
 	leader := func() string {
@@ -525,7 +517,7 @@ func TestFallenLeader(t *testing.T) {
 	must[int](t)(0, b.act(leader(), "pause"))
 	var last int64
 	eventually(t, "a put succeeds", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		put, err := client.Put(ctx, "/paused", "v")
 		if err == nil {
@@ -723,7 +715,6 @@ func TestHostileText(t *testing.T) {
 	}
 	last := must[*clientv3.DeleteResponse](t)(client.Delete(ctx, lockPrefix, clientv3.WithPrefix())).Header.Revision
 	eventually(t, "all was seen", func() bool { return b.seenRevision() == last })
-	time.Sleep(time.Second)
 	base := "http://" + b.Address()
 	paths := []string{"/"}
 	for revision := range last {

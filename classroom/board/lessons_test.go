@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -134,6 +135,7 @@ func run(t *testing.T, server *httptest.Server, page *recorder) {
 
 // TestEditedLesson runs a lesson, edits it and runs it again; then it breaks it.
 func TestEditedLesson(t *testing.T) {
+	t.Parallel()
 	source := "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"first words\") }\n"
 	root := workspace(t, source)
 	_, server, page := serveLessons(t, root)
@@ -266,6 +268,7 @@ func TestPictures(t *testing.T) {
 // TestHostileOutput runs a lesson that prints what a terminal or a browser would
 // act on, and too much of everything.
 func TestHostileOutput(t *testing.T) {
+	t.Parallel()
 	root := workspace(t, `package main
 
 import (
@@ -337,26 +340,26 @@ func TestTerminalKeepsToItsLimits(t *testing.T) {
 // TestTerminalBatches prints in small pieces. A character of which only the
 // first bytes have come is not shown yet.
 func TestTerminalBatches(t *testing.T) {
-	page := newRecorder()
-	terminal := &terminal{number: 1, page: page}
-	terminal.begin("01-connect", "go run", func() {})
-	began := time.Now()
-	for time.Since(began) < time.Second/2 {
-		printer{terminal, stdout}.Write([]byte("a"))
-		time.Sleep(time.Millisecond)
-	}
-	printer{terminal, stdout}.Write([]byte("\xe2\x82"))
-	time.Sleep(time.Second / 5)
-	if got := page.text("terminal-1-1-1-text"); got == "" || strings.Trim(got, "a") != "" {
-		t.Errorf("shown: %q", got)
-	}
-	if page.calls > 20 {
-		t.Errorf("%d changes of the page in half a second", page.calls)
-	}
-	terminal.end("ended")
-	if got := page.text("terminal-1-1-1-text"); !strings.HasSuffix(got, `a\xe2\x82`) {
-		t.Errorf("shown at the end: %q", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		page := newRecorder()
+		terminal := &terminal{number: 1, page: page}
+		terminal.begin("01-connect", "go run", func() {})
+		for began := time.Now(); time.Since(began) < time.Second/2; time.Sleep(time.Millisecond) {
+			printer{terminal, stdout}.Write([]byte("a"))
+		}
+		printer{terminal, stdout}.Write([]byte("\xe2\x82"))
+		time.Sleep(time.Second / 5)
+		if got := page.text("terminal-1-1-1-text"); got == "" || strings.Trim(got, "a") != "" {
+			t.Errorf("shown: %q", got)
+		}
+		if page.calls > 20 {
+			t.Errorf("%d changes of the page in half a second", page.calls)
+		}
+		terminal.end("ended")
+		if got := page.text("terminal-1-1-1-text"); !strings.HasSuffix(got, `a\xe2\x82`) {
+			t.Errorf("shown at the end: %q", got)
+		}
+	})
 }
 
 // TestNote checks that what lesson 08 prints, and nothing else, is handed on.
@@ -407,6 +410,7 @@ func TestStateForViewer(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
+	t.Parallel()
 	l, server, page := serveLessons(t, workspace(t, "package main\n\nimport \"time\"\n\nfunc main() { time.Sleep(time.Minute) }\n"))
 	for _, c := range []struct {
 		path, form string

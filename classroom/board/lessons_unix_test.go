@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // sleeper prints the process IDs of itself and of a child, and cleans up when it
@@ -50,6 +52,7 @@ var processes = regexp.MustCompile(`processes (\d+) (\d+)`)
 // TestStop stops lessons that have started a process of their own: one that
 // cleans up, one that is paused, one that is deaf, and one when the board ends.
 func TestStop(t *testing.T) {
+	t.Parallel()
 	root := workspace(t, sleeper)
 	deaf := strings.Replace(sleeper, "deaf = false", "deaf = true", 1)
 	write(t, filepath.Join(root, "02-put", "main.go"), deaf)
@@ -65,6 +68,9 @@ func TestStop(t *testing.T) {
 		{"board ends", "01-connect", false, "stopped, status 1, "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if c.name == "deaf" {
+				etcdtest.NeedsLong(t, "a lesson is given its time to end")
+			}
 			if status, text := post(t, server, "/lesson/"+c.lesson+"/run?slot=1", ""); status != http.StatusAccepted {
 				t.Fatalf("status %d: %s", status, text)
 			}
@@ -99,7 +105,7 @@ func gone(t *testing.T, pid string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); syscall.Kill(number, 0) == nil; {
+	for deadline := time.Now().Add(2 * time.Minute); syscall.Kill(number, 0) == nil; {
 		if time.Now().After(deadline) {
 			t.Errorf("process %d is still there", number)
 			syscall.Kill(number, syscall.SIGKILL)

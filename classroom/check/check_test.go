@@ -11,14 +11,11 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
 )
 
-func TestMain(m *testing.M) {
-	cluster.Main()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { etcdtest.Main(m, nil) }
 
 // play plays a round with a program that does nothing and ends with status 0.
 func play(t *testing.T, ctx context.Context, members int, scene func(*round, *program)) (Result, error) {
@@ -47,6 +44,8 @@ func play(t *testing.T, ctx context.Context, members int, scene func(*round, *pr
 }
 
 func TestAStrikeThatDidNotHappenPassesNobody(t *testing.T) {
+	t.Parallel()
+	etcdtest.Reserve(t, 1)
 	result, err := play(t, t.Context(), 1, func(r *round, p *program) {
 		p.strike("a write of /visits", writes("/visits"), func(c *call) { c.lose() })
 		p.start()
@@ -58,6 +57,8 @@ func TestAStrikeThatDidNotHappenPassesNobody(t *testing.T) {
 }
 
 func TestAForgottenHistoryPassesNobody(t *testing.T) {
+	t.Parallel()
+	etcdtest.Reserve(t, 1)
 	for about, judge := range map[string]func(*round){
 		"a round that looks at changes": func(r *round) { r.changes("/visits") },
 		"a round that looks at none":    func(*round) {},
@@ -79,6 +80,8 @@ func TestAForgottenHistoryPassesNobody(t *testing.T) {
 }
 
 func TestInterruptedInTheMiddle(t *testing.T) {
+	t.Parallel()
+	etcdtest.Reserve(t, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := play(t, ctx, 1, func(r *round, p *program) {
 		p.start()
@@ -92,6 +95,8 @@ func TestInterruptedInTheMiddle(t *testing.T) {
 
 // TestEffects looks at which requests would change something, and which have.
 func TestEffects(t *testing.T) {
+	t.Parallel()
+	etcdtest.Reserve(t, 1)
 	put := func(key string) *pb.RequestOp {
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key)}}}
 	}

@@ -12,22 +12,22 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
-func TestMain(m *testing.M) {
-	cluster.Main()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { etcdtest.Main(m, nil) }
 
 // limit bounds what a test waits for.
-const limit = 20 * time.Second
+const limit = 2 * time.Minute
 
 func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -46,15 +46,7 @@ func open(t *testing.T, members int, args ...string) (*Class, *cluster.Cluster) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	etcd, err := cluster.Start(soon(t), cluster.Config{Members: members, Secure: secure, Args: slices.Concat(Limits, args)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := etcd.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: members, Secure: secure, Args: slices.Concat(Limits, args)})
 	var ports []int
 	for _, endpoint := range etcd.Endpoints() {
 		var port int
@@ -103,6 +95,7 @@ func join(t *testing.T, c *Class, name string) learner {
 // TestWall has a learner who goes past the desk try what the page of a class promises
 // that nobody can do to others, each on its own.
 func TestWall(t *testing.T) {
+	t.Parallel()
 	c, _ := open(t, 1)
 	ann, bob := join(t, c, "ann"), join(t, c, "bob")
 	ctx := soon(t)
@@ -214,6 +207,7 @@ func TestWall(t *testing.T) {
 
 // TestDoor has the class refuse who may not come in, with one sentence.
 func TestDoor(t *testing.T) {
+	t.Parallel()
 	c, etcd := open(t, 1)
 	code := c.Code("127.0.0.1")
 	keyed := func() (enter func(code Code, name string, again bool) error) {
@@ -283,19 +277,27 @@ func TestDoor(t *testing.T) {
 	if _, err := naked.Get(short, "class:/a"); err == nil {
 		t.Error("it takes who has no certificate")
 	}
+}
 
-	// Who is let in and does not reach etcd is told where it is.
+// TestClosedPorts lets somebody in who does not reach etcd, and is told where it is.
+func TestClosedPorts(t *testing.T) {
+	etcdtest.NeedsLong(t, "a desk waits until its time is over")
+	t.Parallel()
+	c, _ := open(t, 1)
 	closed := freePort(t)
 	c.ports = []int{closed}
-	short, cancel = context.WithTimeout(ctx, 2*time.Second)
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	_, err = OpenDesk(short, DeskConfig{Code: code, Name: "eve", KeyFile: filepath.Join(t.TempDir(), "key"), Port: freePort(t), Tell: func(string) {}})
-	refuse("ports that are closed", err, fmt.Sprintf("does not answer at 127.0.0.1:%d (", closed))
+	_, err := OpenDesk(short, DeskConfig{Code: c.Code("127.0.0.1"), Name: "eve", KeyFile: filepath.Join(t.TempDir(), "key"), Port: freePort(t), Tell: func(string) {}})
+	if want := fmt.Sprintf("does not answer at 127.0.0.1:%d (", closed); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
 }
 
 // TestDismissed checks that a certificate is worth nothing when its name was freed or
 // removed, also on a connection that stands; but a watch goes on, as the page says.
 func TestDismissed(t *testing.T) {
+	t.Parallel()
 	c, _ := open(t, 1)
 	for name, dismiss := range map[string]func(context.Context, string) error{"freed": c.Free, "removed": c.Remove} {
 		ann := join(t, c, name)
@@ -338,27 +340,32 @@ func TestDismissed(t *testing.T) {
 
 // TestTries checks that secrets cannot be tried out.
 func TestTries(t *testing.T) {
-	c, _ := open(t, 1)
-	code := c.Code("127.0.0.1")
-	wrong := code
-	wrong.secret[0] = other(wrong.secret[0])
-	key, err := newKey()
+	authority, err := OpenAuthority("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var refusals []string
-	for range triesAtOnce + 1 {
-		_, err := wrong.enter(soon(t), "ann", key, false)
-		refusals = append(refusals, fmt.Sprint(err))
-	}
-	if last := refusals[triesAtOnce]; !strings.Contains(last, "too many wrong codes") ||
-		strings.Contains(refusals[triesAtOnce-1], "too many") {
-		t.Errorf("refused with\n%s", strings.Join(refusals, "\n"))
-	}
-	// Now the right one is not looked at either: it would be found that way.
-	if _, err := code.enter(soon(t), "ann", key, false); err == nil || !strings.Contains(err.Error(), "too many") {
-		t.Errorf("the right secret, then: %v", err)
-	}
+	right := authority.secret
+	wrong := right
+	wrong[0] = other(wrong[0])
+	synctest.Test(t, func(t *testing.T) {
+		c := &Class{authority: authority, wrong: map[string]*rate.Limiter{}}
+		const ann, bob = "192.168.1.7:50000", "192.168.1.8:50000"
+		tries := func(want error, remote string, secret [4]byte) {
+			t.Helper()
+			if err := c.opens(remote, string(secret[:])); err != want {
+				t.Errorf("from %s: %v, want %v", remote, err, want)
+			}
+		}
+		for range triesAtOnce {
+			tries(errSecret, ann, wrong)
+		}
+		tries(errTries, ann, wrong)
+		// The right one is not looked at either: it would be found that way.
+		tries(errTries, ann, right)
+		tries(nil, bob, right)
+		time.Sleep(tryEvery)
+		tries(nil, ann, right)
+	})
 }
 
 // TestKept checks that a class is the same one after a restart, and its learners too.

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/rpc"
 )
 
@@ -187,6 +188,7 @@ func freePort(t *testing.T) int {
 // TestDeskLikeNamespace does the same at a desk and through client/v3/namespace, and
 // compares the answers: keys, values, versions, errors.
 func TestDeskLikeNamespace(t *testing.T) {
+	t.Parallel()
 	c, _ := open(t, 1)
 	ann := sit(t, c, "ann")
 	root := c.client
@@ -289,6 +291,7 @@ func seen(r clientv3.OpResponse) string {
 
 // TestDesk goes through what a desk does besides handing on calls.
 func TestDesk(t *testing.T) {
+	t.Parallel()
 	c, etcd := open(t, 1)
 	ann, bob := sit(t, c, "ann"), sit(t, c, "bob")
 	ctx := soon(t)
@@ -395,7 +398,7 @@ func TestDesk(t *testing.T) {
 		t.Fatal(err)
 	}
 	hears(t, ann, "The class's etcd at 127.0.0.1 does not answer.")
-	short, cancel := context.WithTimeout(ctx, 2*time.Second)
+	short, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if _, err := pb.NewKVClient(ann.ActiveConnection()).Range(short, &pb.RangeRequest{Key: []byte("a")}); err == nil ||
 		!strings.Contains(err.Error(), "the class's etcd at 127.0.0.1 does not answer") {
@@ -425,6 +428,7 @@ func TestDesk(t *testing.T) {
 
 // TestDeskMoves has a class at another address.
 func TestDeskMoves(t *testing.T) {
+	t.Parallel()
 	c, _ := open(t, 1)
 	ann := sit(t, c, "ann")
 	ctx := soon(t)
@@ -454,6 +458,8 @@ func TestDeskMoves(t *testing.T) {
 
 // TestDeskIsLeft has another class begin where the desk's was, and its etcd gone.
 func TestDeskIsLeft(t *testing.T) {
+	etcdtest.NeedsLong(t, "a desk asks only now and then who answers")
+	t.Parallel()
 	c, etcd := open(t, 1)
 	ann := sit(t, c, "ann")
 	if err := c.server.Close(); err != nil {

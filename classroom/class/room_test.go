@@ -14,6 +14,7 @@ import (
 // teacher end it: with what is past, it is enough to make room; with what is there, the
 // learner's keys have to go first.
 func TestRoom(t *testing.T) {
+	t.Parallel()
 	c, _ := open(t, 1, "--quota-backend-bytes=16777216")
 	ann, bob := join(t, c, "ann"), join(t, c, "bob")
 	value := strings.Repeat("x", 1<<20)

@@ -53,6 +53,27 @@ func Reserve(first, count int) (Reserved, error) {
 	return Reserved{}, errors.Join(fmt.Errorf("not %d ports are free from %d to %d", count, firstFree, lastFree), r.Release())
 }
 
+// Row returns count TCP ports in a row at which nobody listens, reserved as those of
+// Reserve are. The error says that there is no such row.
+func Row(count int) (Reserved, error) {
+	for range 100 {
+		var r Reserved
+		first := firstFree + rand.IntN(lastFree-firstFree-count)
+		for number := first; number < first+count; number++ {
+			mark, err := reserve(number)
+			if err != nil {
+				break
+			}
+			r.Numbers, r.marks = append(r.Numbers, number), append(r.marks, mark)
+		}
+		if len(r.Numbers) == count {
+			return r, nil
+		}
+		r.Release()
+	}
+	return Reserved{}, fmt.Errorf("not %d ports in a row are free from %d to %d", count, firstFree, lastFree)
+}
+
 // reserve takes the UDP port of the same number as a mark: the system gives it to one
 // alone, and takes it back from a process that was killed.
 func reserve(number int) (mark net.PacketConn, err error) {
