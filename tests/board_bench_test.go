@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -22,9 +23,9 @@ import (
 // many updates a second reach it while etcd gets puts at full load.
 func BenchmarkBoardInBrowser(b *testing.B) {
 	browser := browse(b)
-	etcd := harness.Etcd(b, cluster.Config{})
+	etcd := etcdtest.Etcd(b, cluster.Config{})
 	address := "http://" + startBoard(b, etcd, harness.Root).Address() + "/"
-	client := harness.Connect(b, etcd.Endpoints()...)
+	client := etcdtest.Connect(b, etcd.Endpoints()...)
 	p := open(b, browser, address)
 
 	var paints []float64
@@ -44,9 +45,7 @@ func BenchmarkBoardInBrowser(b *testing.B) {
 			updates.Add(1)
 		}
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	harness.NoError(b, err)
 	p.do(chromedp.Navigate(address))
 	p.until("the page is live", `document.body.dataset.live === "true"`)
 	ctx, cancel := context.WithTimeout(p.ctx, 3*time.Second)

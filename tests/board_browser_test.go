@@ -20,7 +20,7 @@ import (
 	cdpruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"example.com/etcd-by-example/tests/internal/harness"
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // pageLimit bounds every wait for something on a page. Other tests, and other
@@ -39,7 +39,7 @@ func browse(t testing.TB) context.Context {
 		}
 	}
 	if path == "" {
-		harness.SkipUnlessCI(t, "this test needs a browser; install chromium to run it")
+		etcdtest.SkipUnlessCI(t, "this test needs a browser; install chromium to run it")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1280, 720))

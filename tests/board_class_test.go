@@ -20,6 +20,7 @@ import (
 	"example.com/etcd-by-example/classroom/board"
 	"example.com/etcd-by-example/classroom/class"
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -237,7 +238,7 @@ func openClass(t testing.TB, browser context.Context, args ...string) (p, guest 
 	harness.NoError(t, err)
 	secure, err := authority.Secure()
 	harness.NoError(t, err)
-	etcd := harness.Etcd(t, cluster.Config{Secure: secure, Args: append(class.Limits[:len(class.Limits):len(class.Limits)], args...)})
+	etcd := etcdtest.Etcd(t, cluster.Config{Secure: secure, Args: append(class.Limits[:len(class.Limits):len(class.Limits)], args...)})
 	shared, err := class.Open(harness.Soon(t), class.Config{Authority: authority, Etcd: etcd.Client(), Address: "127.0.0.1:0"})
 	harness.NoError(t, err)
 	t.Cleanup(func() { harness.NoError(t, shared.Close()) })

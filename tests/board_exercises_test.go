@@ -8,14 +8,16 @@ import (
 	"testing"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // boardExercises looks at the page of the exercises while a learner works in a terminal.
 // The page follows by itself.
 func boardExercises(t *testing.T, browser context.Context) {
+	etcdtest.Reserve(t, 4) // Those of a check, and the board's.
 	d := &desk{t, harness.CopyOfTree(t), t.TempDir()}
-	b := startBoard(t, harness.Etcd(t, cluster.Config{}), d.root)
+	b := startBoard(t, etcdtest.Etcd(t, cluster.Config{}), d.root)
 	p := open(t, browser, "http://"+b.Address()+"/")
 	p.click(`#top a[href="/exercises"]`)
 	p.says("#exercises .task", "Exercise 01: ")
@@ -74,8 +76,6 @@ func boardExercises(t *testing.T, browser context.Context) {
 	guest.quiet()
 	p.quiet()
 
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, b.Close())
 	p.until("it says that the board is gone", `document.getElementById("lost").checkVisibility()`)
 }

@@ -18,7 +18,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
@@ -30,6 +29,7 @@ import (
 	"example.com/etcd-by-example/classroom/board"
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/course"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -37,6 +37,7 @@ var screenshots = flag.Bool("screenshots", false, "write screenshots of the boar
 
 // TestBoard looks at the board in a browser while lessons run.
 func TestBoard(t *testing.T) {
+	etcdtest.NeedsLong(t, "it needs a browser for minutes")
 	t.Parallel()
 	browser := browse(t)
 	// Boards of one clone share the built lessons. They find them built.
@@ -66,7 +67,10 @@ func TestBoard(t *testing.T) {
 		{"class of 100", boardOf100},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			harness.Parallel(t)
+			if c.name == "class of 100" {
+				etcdtest.NeedsNightly(t, "a hundred learners with their keys")
+			}
+			t.Parallel()
 			c.test(t, browser)
 		})
 	}
@@ -83,9 +87,7 @@ func startBoard(t testing.TB, etcd *cluster.Cluster, root string) *board.Board {
 		Env:     harness.Env("ETCDCTL_ENDPOINTS=" + strings.Join(endpoints, ",")),
 		Address: "127.0.0.1:0", Public: "127.0.0.1:0",
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	t.Cleanup(func() {
 		if err := b.Close(); err != nil {
 			t.Error(err)
@@ -97,9 +99,9 @@ func startBoard(t testing.TB, etcd *cluster.Cluster, root string) *board.Board {
 // oneMember starts an etcd of one member, and its board in a tab.
 func oneMember(t *testing.T, browser context.Context) (*tab, *clientv3.Client, *cluster.Cluster, *board.Board) {
 	t.Helper()
-	etcd := harness.Etcd(t, cluster.Config{})
+	etcd := etcdtest.Etcd(t, cluster.Config{})
 	b := startBoard(t, etcd, harness.Root)
-	return open(t, browser, "http://"+b.Address()+"/"), harness.Connect(t, etcd.Endpoints()...), etcd, b
+	return open(t, browser, "http://"+b.Address()+"/"), etcdtest.Connect(t, etcd.Endpoints()...), etcd, b
 }
 
 var boardAddress = regexp.MustCompile(`The board is at (http://\S+)`)
@@ -107,6 +109,13 @@ var boardAddress = regexp.MustCompile(`The board is at (http://\S+)`)
 // startClassroom starts the real program, and ends it as Ctrl-C does.
 func startClassroom(t *testing.T, endpoint string, env []string, args ...string) (*harness.Running, string) {
 	t.Helper()
+	if endpoint == "" {
+		members := 1
+		if i := slices.Index(args, "-members"); i >= 0 {
+			members = 3
+		}
+		etcdtest.Reserve(t, members)
+	}
 	p := harness.Start(t, endpoint, env, "classroom", args...)
 	t.Cleanup(func() {
 		if !p.HasEnded() {
@@ -182,9 +191,7 @@ func (p *tab) rows() []shownRow {
 func stored(t *testing.T, client *clientv3.Client, revision int64) []shownRow {
 	t.Helper()
 	get, err := client.Get(harness.Soon(t), "\x00", clientv3.WithFromKey(), clientv3.WithRev(revision))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	rows := []shownRow{}
 	for _, kv := range get.Kvs {
 		rows = append(rows, shownRow{string(kv.Key), string(kv.Value), kv.Version, kv.CreateRevision, kv.ModRevision})
@@ -195,9 +202,7 @@ func stored(t *testing.T, client *clientv3.Client, revision int64) []shownRow {
 func revisionOf(t *testing.T, client *clientv3.Client) int64 {
 	t.Helper()
 	get, err := client.Get(harness.Soon(t), "any")
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	return get.Header.Revision
 }
 
@@ -236,9 +241,7 @@ func happened(t *testing.T, client *clientv3.Client, until int64) []drawnChange 
 	ctx, stop := context.WithCancel(harness.Soon(t))
 	defer stop()
 	for answer := range client.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(1)) {
-		if err := answer.Err(); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, answer.Err())
 		for _, event := range answer.Events {
 			kind := "deleted"
 			if event.IsCreate() {
@@ -271,7 +274,7 @@ func sortChanges(changes []drawnChange) []drawnChange {
 func boardLessons(t *testing.T, browser context.Context) {
 	port := strconv.Itoa(harness.FreePorts(t, 2))
 	classroom, address := startClassroom(t, "", nil, "-port", port, "-board", "127.0.0.1:0")
-	client := harness.Connect(t, "127.0.0.1:"+port)
+	client := etcdtest.Connect(t, "127.0.0.1:"+port)
 	p := open(t, browser, address)
 	for _, name := range []string{"02-put", "04-delete", "07-op"} {
 		p.pick(name)
@@ -302,9 +305,7 @@ func boardLessons(t *testing.T, browser context.Context) {
 	p.says("#change", fmt.Sprintf("Revision %d", want[at].Revision))
 	for part, revision := range map[string]int64{"old": want[at].Revision - 1, "new": want[at].Revision} {
 		get, err := client.Get(harness.Soon(t), want[at].Key, clientv3.WithRev(revision))
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		if shown := p.text("#change ." + part); shown != string(get.Kvs[0].Value) {
 			t.Errorf("the %s value is %q, want %q", part, shown, get.Kvs[0].Value)
 		}
@@ -402,9 +403,7 @@ func boardStop(t *testing.T, p *tab, client *clientv3.Client, classroom *harness
 func boardLeases(t *testing.T, browser context.Context) {
 	p, client, _, _ := oneMember(t, browser)
 	lease, err := client.Grant(harness.Soon(t), 60)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	mine := fmt.Sprintf(`document.querySelector('#leases li[data-id="%016x"]')`, lease.ID)
 	full := mine + `?.querySelector(".fill").style.getPropertyValue("--left")`
 	p.until("the bar stands", full+" > 0.5")
@@ -481,7 +480,7 @@ func boardMembers(t *testing.T, browser context.Context) {
 	for i := range 3 {
 		endpoints = append(endpoints, "127.0.0.1:"+strconv.Itoa(port+2*i))
 	}
-	client := harness.Connect(t, endpoints...)
+	client := etcdtest.Connect(t, endpoints...)
 	p := open(t, browser, address)
 	for _, name := range harness.Lessons[:4] {
 		p.pick(name)
@@ -531,14 +530,10 @@ func leaderOf(t *testing.T, client *clientv3.Client, endpoints []string) string 
 	t.Helper()
 	for _, endpoint := range endpoints {
 		status, err := client.Status(harness.Soon(t), endpoint)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		if status.Leader == status.Header.MemberId {
 			list, err := client.MemberList(harness.Soon(t))
-			if err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, err)
 			for _, member := range list.Members {
 				if member.ID == status.Leader {
 					return member.Name
@@ -572,13 +567,9 @@ func screenshot(t *testing.T, p *tab, page string, width, height int, scheme str
 	ctx, cancel := context.WithTimeout(p.ctx, pageLimit)
 	raw, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	cancel()
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	picture, err := png.Decode(bytes.NewReader(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	if got := picture.Bounds().Size(); got.X != width || got.Y != height {
 		t.Errorf("the screenshot has %v, want %dx%d", got, width, height)
 	}
@@ -593,9 +584,7 @@ func screenshot(t *testing.T, p *tab, page string, width, height int, scheme str
 	}
 	if *screenshots {
 		name := fmt.Sprintf("%s-%dx%d-%s.png", page, width, height, scheme)
-		if err := os.WriteFile(filepath.Join(harness.Root, "docs", "screenshots", name), raw, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, os.WriteFile(filepath.Join(harness.Root, "docs", "screenshots", name), raw, 0o644))
 	}
 }
 
@@ -604,44 +593,32 @@ func screenshot(t *testing.T, p *tab, page string, width, height int, scheme str
 func boardEdited(t *testing.T, browser context.Context) {
 	copied := t.TempDir()
 	work, err := os.ReadFile(filepath.Join(harness.Root, "go.work"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	// Without the parts that no lesson needs.
 	work = regexp.MustCompile(`(?m)^\s*\./(classroom|exercises|tests)\n`).ReplaceAll(work, nil)
 	save(t, filepath.Join(copied, "go.work"), string(work))
 	for _, name := range []string{"go.work.sum", "README.md"} {
 		content, err := os.ReadFile(filepath.Join(harness.Root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		save(t, filepath.Join(copied, name), string(content))
 	}
 	for _, name := range append([]string{"shared", "docs"}, harness.Lessons...) {
-		if err := os.CopyFS(filepath.Join(copied, name), os.DirFS(filepath.Join(harness.Root, name))); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, os.CopyFS(filepath.Join(copied, name), os.DirFS(filepath.Join(harness.Root, name))))
 	}
 	text, err := os.ReadFile(filepath.Join(copied, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	save(t, filepath.Join(copied, "README.md"), strings.Replace(string(text), "\n## 02-put\n",
 		"\n## 02-put\n\n![Drawn for a test](docs/pictures/for-a-test.svg)\n\nRead [more](02-put/more.go).\n", 1))
 	save(t, filepath.Join(copied, "02-put", "more.go"), "package main\n\n// There is more.\n")
-	if err := os.MkdirAll(filepath.Join(copied, "docs", "pictures"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, os.MkdirAll(filepath.Join(copied, "docs", "pictures"), 0o755))
 	save(t, filepath.Join(copied, "docs", "pictures", "for-a-test.svg"), `<svg xmlns="http://www.w3.org/2000/svg" width="2000" height="20">
 		<style>rect { fill: rgb(1, 2, 3) }</style><rect width="2000" height="20"/>
 		<script>document.documentElement.setAttribute("class", "hostile")</script></svg>`)
 	program, err := course.Build(t.Context(), copied, "02-put", t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(filepath.Dir(program)) })
 
-	etcd := harness.Etcd(t, cluster.Config{})
+	etcd := etcdtest.Etcd(t, cluster.Config{})
 	b := startBoard(t, etcd, copied)
 	p := open(t, browser, "http://"+b.Address()+"/")
 	p.pick("02-put")
@@ -688,9 +665,7 @@ func boardEdited(t *testing.T, browser context.Context) {
 
 func save(t *testing.T, name, content string) {
 	t.Helper()
-	if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, os.WriteFile(name, []byte(content), 0o644))
 }
 
 // boardHostile stores what would be markup or script if the page took it so.
@@ -710,9 +685,7 @@ func boardHostile(t *testing.T, browser context.Context) {
 		"\xff\xfe\x00<b>\x80", "\u202eright to left\u2066\u200b", strings.Repeat("<b>long ", 2000),
 	}
 	lease, err := client.Grant(harness.Soon(t), 300)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	put := func(key, value string, options ...clientv3.OpOption) {
 		t.Helper()
 		if _, err := client.Put(harness.Soon(t), key, value, options...); err != nil {
@@ -785,9 +758,9 @@ func boardHostile(t *testing.T, browser context.Context) {
 
 // boardLost loses etcd, and then the board, and gets both back.
 func boardLost(t *testing.T, browser context.Context) {
-	etcd := harness.Etcd(t, cluster.Config{})
+	etcd := etcdtest.Etcd(t, cluster.Config{})
 	endpoint := etcd.Endpoints()[0]
-	client := harness.Connect(t, endpoint)
+	client := etcdtest.Connect(t, endpoint)
 	where := "127.0.0.1:" + strconv.Itoa(harness.FreePorts(t, 1))
 	classroom, address := startClassroom(t, endpoint, nil, "-board", where)
 	if address != "http://"+where+"/" {
@@ -808,14 +781,10 @@ func boardLost(t *testing.T, browser context.Context) {
 		t.Error("there are handles for an etcd that is not the classroom's")
 	}
 	member := etcd.Members[0]
-	if err := member.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, member.Kill())
 	p.says("#trouble", "etcd does not answer")
 	p.says("#members .down .role", "not reachable")
-	if err := member.Restart(harness.Soon(t)); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, member.Restart(harness.Soon(t)))
 	p.until("the trouble is over", `document.getElementById("trouble").textContent === ""`)
 	p.says("#members .leads .role", "leader")
 	shows("etcd is back")
@@ -832,9 +801,7 @@ func boardLost(t *testing.T, browser context.Context) {
 func boardReset(t *testing.T, browser context.Context) {
 	p, client, etcd, _ := oneMember(t, browser)
 	lease, err := client.Grant(harness.Soon(t), 600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	for i := range 5 {
 		if _, err := client.Put(harness.Soon(t), "/antique", strconv.Itoa(i), clientv3.WithLease(lease.ID)); err != nil {
 			t.Fatal(err)
@@ -857,7 +824,7 @@ func boardReset(t *testing.T, browser context.Context) {
 	p.pick("02-put")
 	p.finish(1)
 	p.reaches(4)
-	harness.Eventually(t, 5*time.Second, "the table is that of the new store", func() bool {
+	harness.Eventually(t, "the table is that of the new store", func() bool {
 		return slices.Equal(p.rows(), stored(t, client, 0))
 	})
 	got, want := sortChanges(p.drawn()), sortChanges(happened(t, client, 4))
@@ -874,9 +841,7 @@ func boardSecured(t *testing.T, browser context.Context) {
 	secure, ca := harness.TLS(t, plain)
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{plain},
 		Username: "root", Password: "se:cret", Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	t.Cleanup(func() { client.Close() })
 	see := func(user string) *tab {
 		env := []string{"ETCDCTL_CACERT=" + ca, "ETCDCTL_USER=" + user}
@@ -925,14 +890,10 @@ func boardPublic(t *testing.T, browser context.Context) {
 	}
 	// From another site to the teacher's address, with the teacher's browser.
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+b.Address()+"/member/etcd1/kill", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	request.Header.Set("Origin", "http://"+b.Public())
 	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	io.Copy(io.Discard, answer.Body)
 	answer.Body.Close()
 	if answer.StatusCode != http.StatusForbidden {
@@ -1033,9 +994,7 @@ func named(t *testing.T, p *tab) map[string]int {
 	tree, err := chromedp.Run(ctx, func(ctx context.Context, target *chromedp.Target) (accessibility.GetFullAXTreeResult, error) {
 		return cdp.Call(ctx, target, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	count := map[string]int{}
 	for _, node := range tree.Nodes {
 		if node.Ignored || node.Role == nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -28,11 +29,9 @@ func BenchmarkStart(b *testing.B) {
 func firstGet(b *testing.B, config cluster.Config) time.Duration {
 	start := time.Now()
 	etcd, err := cluster.Start(b.Context(), config)
-	if err != nil {
-		b.Fatal(err)
-	}
+	harness.NoError(b, err)
 	defer etcd.Close()
-	client := harness.Connect(b, etcd.Endpoints()...)
+	client := etcdtest.Connect(b, etcd.Endpoints()...)
 	defer client.Close()
 	if _, err := client.Get(harness.Soon(b), "first"); err != nil {
 		b.Fatal(err)

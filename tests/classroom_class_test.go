@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -26,6 +27,13 @@ type room struct {
 
 // openRoom starts a class on an etcd with so many members, and further flags.
 func openRoom(t testing.TB, members int, flags ...string) *room {
+	t.Helper()
+	etcdtest.Reserve(t, members)
+	return newRoom(t, members, flags...)
+}
+
+// newRoom is openRoom for who has reserved the members.
+func newRoom(t testing.TB, members int, flags ...string) *room {
 	t.Helper()
 	// Two ports below that of the teacher's desk, and two for each member above it.
 	r := &room{port: harness.FreePorts(t, 3+2*members) + 2, data: filepath.Join(t.TempDir(), "class")}
@@ -44,7 +52,7 @@ func (r *room) start(t testing.TB, members int, flags ...string) {
 		running.Process.Signal(os.Interrupt)
 		select {
 		case <-running.Ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(harness.Limit):
 			t.Error("the class does not end")
 		}
 	})
@@ -101,9 +109,7 @@ func (s *seat) try(t testing.TB, code string) *harness.Running {
 	cmd := exec.Command(harness.Program(t, "classroom"), "join", code, s.name, "-port", strconv.Itoa(s.port))
 	cmd.Env = harness.Env("XDG_CONFIG_HOME=" + s.home)
 	terminal, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	s.terminal = terminal
 	return harness.Command(t, cmd)
 }
@@ -111,7 +117,7 @@ func (s *seat) try(t testing.TB, code string) *harness.Running {
 // TestClass has two learners in a class: each has their keys, both have those of the
 // class, and the teacher acts on them.
 func TestClass(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
 	r := openRoom(t, 1)
 	if got := r.act(t, "class", "list"); got.Status != 0 || got.Stdout != "Nobody has joined yet.\n" {
 		t.Errorf("an empty class: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
@@ -201,16 +207,15 @@ func TestClass(t *testing.T) {
 // TestClassComesBack kills a teacher's machine, as far as a process can, and starts the
 // class anew on its data: desks that run go on, with nothing typed.
 func TestClassComesBack(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "it starts a class twice")
+	t.Parallel()
 	r := openRoom(t, 1)
 	ann := r.sit(t, "ann")
 	if got := harness.Run(t, ann.own, nil, "02-put"); got.Status != 0 {
 		t.Fatalf("status %d\n%s", got.Status, got.Stderr)
 	}
 	code := r.code
-	if err := r.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, r.Process.Kill())
 	<-r.Ended
 	ann.Await(t, "does not answer. The desk goes on trying.")
 	got := harness.Run(t, ann.own, nil, "02-put")
@@ -225,7 +230,7 @@ func TestClassComesBack(t *testing.T) {
 	if got := harness.Run(t, ann.own, nil, "02-put"); got.Status != 0 || !strings.Contains(got.Stdout, `replaced   "world"`) {
 		t.Errorf("02-put: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
-	harness.Eventually(t, 20*time.Second, "ann is there again", func() bool {
+	harness.Eventually(t, "ann is there again", func() bool {
 		return strings.Contains(r.act(t, "class", "list").Stdout, "ann, here, ")
 	})
 	// Another address of the same class is typed at the desk.

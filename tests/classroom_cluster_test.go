@@ -20,14 +20,15 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // TestMemberKeepsItsData ends a member in both ways and starts it again.
 func TestMemberKeepsItsData(t *testing.T) {
-	harness.Parallel(t)
-	member := harness.Etcd(t, cluster.Config{}).Members[0]
-	client := harness.Connect(t, member.Endpoint)
+	t.Parallel()
+	member := etcdtest.Etcd(t, cluster.Config{}).Members[0]
+	client := etcdtest.Connect(t, member.Endpoint)
 	if _, err := client.Put(harness.Soon(t), "kept", "yes"); err != nil {
 		t.Fatal(err)
 	}
@@ -66,22 +67,18 @@ func TestMemberKeepsItsData(t *testing.T) {
 // until it is resumed.
 func TestMemberPauses(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		harness.Skip(t, "Windows cannot pause a process")
+		etcdtest.Skip(t, "Windows cannot pause a process")
 	}
-	harness.Parallel(t)
-	member := harness.Etcd(t, cluster.Config{}).Members[0]
-	client := harness.Connect(t, member.Endpoint)
-	if err := member.Pause(); err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	member := etcdtest.Etcd(t, cluster.Config{}).Members[0]
+	client := etcdtest.Connect(t, member.Endpoint)
+	harness.NoError(t, member.Pause())
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := client.Get(ctx, "a"); err == nil {
 		t.Error("a paused member answers")
 	}
-	if err := member.Resume(); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, member.Resume())
 	if _, err := client.Get(harness.Soon(t), "a"); err != nil {
 		t.Errorf("after Resume: %v", err)
 	}
@@ -89,6 +86,7 @@ func TestMemberPauses(t *testing.T) {
 
 // TestStartFails checks that a failed start says why and leaves nothing.
 func TestStartFails(t *testing.T) {
+	etcdtest.Reserve(t, 3)
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
 	t.Run("a setting that etcd refuses", func(t *testing.T) {
@@ -131,7 +129,7 @@ func TestStartFails(t *testing.T) {
 	t.Run("a user's variables are not etcd's flags", func(t *testing.T) {
 		t.Setenv("ETCD_DATA_DIR", temporary)
 		t.Setenv("ETCD_NAME", "mine")
-		harness.Etcd(t, cluster.Config{})
+		etcdtest.Etcd(t, cluster.Config{})
 		if _, err := os.Stat(temporary + "/member"); err == nil {
 			t.Error("etcd took ETCD_DATA_DIR")
 		}
@@ -161,13 +159,16 @@ func TestReset(t *testing.T) {
 		{"three run", 3, false, func(*testing.T, []*cluster.Member) {}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			harness.Parallel(t)
+			if c.name == "three run" {
+				etcdtest.NeedsLong(t, "three members")
+			}
+			t.Parallel()
 			config := cluster.Config{Members: c.members}
 			if c.kept {
 				config.Dir = filepath.Join(t.TempDir(), "kept")
 			}
-			etcd := harness.Etcd(t, config)
-			client := harness.Connect(t, etcd.Endpoints()...)
+			etcd := etcdtest.Etcd(t, config)
+			client := etcdtest.Connect(t, etcd.Endpoints()...)
 			for range 3 {
 				if _, err := client.Put(harness.Soon(t), "old", "value"); err != nil {
 					t.Fatal(err)
@@ -185,9 +186,7 @@ func TestReset(t *testing.T) {
 				pids[m.PID()] = true
 			}
 			emptied := etcd.Emptied()
-			if err := etcd.Reset(harness.Soon(t)); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, etcd.Reset(harness.Soon(t)))
 			select {
 			case <-emptied:
 			default:
@@ -200,13 +199,11 @@ func TestReset(t *testing.T) {
 				isNew(t, m.Endpoint)
 			}
 			// The new store is kept as the old one was.
-			client = harness.Connect(t, etcd.Endpoints()...)
+			client = etcdtest.Connect(t, etcd.Endpoints()...)
 			if _, err := client.Put(harness.Soon(t), "new", "value"); err != nil {
 				t.Fatal(err)
 			}
-			if err := etcd.Members[0].Restart(harness.Soon(t)); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, etcd.Members[0].Restart(harness.Soon(t)))
 			if get, err := client.Get(harness.Soon(t), "new"); err != nil || get.Count != 1 {
 				t.Errorf("after a restart: %v, %v", get, err)
 			}
@@ -217,7 +214,7 @@ func TestReset(t *testing.T) {
 // isNew fails the test unless the store at endpoint is one that nobody has used.
 func isNew(t testing.TB, endpoint string) {
 	t.Helper()
-	client := harness.Connect(t, endpoint)
+	client := etcdtest.Connect(t, endpoint)
 	get, err := client.Get(harness.Soon(t), "old")
 	if err != nil || get.Count != 0 || get.Header.Revision != 1 {
 		t.Errorf("%s has the key %v: %v", endpoint, get, err)
@@ -232,9 +229,10 @@ func isNew(t testing.TB, endpoint string) {
 
 // TestResetTakesTurns resets a store while somebody acts on its members.
 func TestResetTakesTurns(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	etcdtest.NeedsLong(t, "it resets an etcd again and again")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	if _, err := client.Put(harness.Soon(t), "kept", "yes"); err != nil {
 		t.Fatal(err)
 	}
@@ -272,8 +270,9 @@ func TestResetTakesTurns(t *testing.T) {
 // TestRestartInTurn restarts members that have ended: the second waits for the
 // first, unless both are needed for a majority.
 func TestRestartInTurn(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	for _, m := range etcd.Members[1:] {
 		harness.NoError(t, m.Kill())
 	}
@@ -291,7 +290,7 @@ func TestRestartInTurn(t *testing.T) {
 		harness.NoError(t, m.Kill())
 	}
 	harness.NoError(t, etcd.Restart(harness.Soon(t), etcd.Members))
-	if _, err := harness.Connect(t, etcd.Endpoints()...).Put(harness.Soon(t), "a", "b"); err != nil {
+	if _, err := etcdtest.Connect(t, etcd.Endpoints()...).Put(harness.Soon(t), "a", "b"); err != nil {
 		t.Error(err)
 	}
 }
@@ -300,12 +299,14 @@ func TestRestartInTurn(t *testing.T) {
 // another one and go on, and whoever asks the old one soon hears that it has no
 // leader. When it is back, all have the same leader and the same revision.
 func TestMemberIsCutOff(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcdtest.Reserve(t, 4)
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	for round := range 3 {
 		old := harness.Leader(t, etcd)
 		others := slices.DeleteFunc(slices.Clone(etcd.Members), func(m *cluster.Member) bool { return m == old })
-		alone, majority := harness.Connect(t, old.Endpoint), harness.Connect(t, others[0].Endpoint, others[1].Endpoint)
+		alone, majority := etcdtest.Connect(t, old.Endpoint), etcdtest.Connect(t, others[0].Endpoint, others[1].Endpoint)
 		before, err := alone.Put(harness.Soon(t), "a", "before")
 		harness.NoError(t, err)
 
@@ -314,7 +315,7 @@ func TestMemberIsCutOff(t *testing.T) {
 		if !old.CutOff() || others[0].CutOff() {
 			t.Error("another one is cut off")
 		}
-		harness.Eventually(t, 20*time.Second, "the others have a leader", func() bool {
+		harness.Eventually(t, "the others have a leader", func() bool {
 			found, _ := harness.Leading(t.Context(), majority, &cluster.Cluster{Members: others})
 			return found != nil
 		})
@@ -350,7 +351,7 @@ func TestMemberIsCutOff(t *testing.T) {
 		default:
 			harness.NoError(t, old.Heal())
 		}
-		harness.Eventually(t, 20*time.Second, "all have the same leader and the same revision", func() bool {
+		harness.Eventually(t, "all have the same leader and the same revision", func() bool {
 			leaders, revisions := map[uint64]bool{}, map[int64]bool{}
 			for _, m := range etcd.Members {
 				status, err := majority.Status(harness.Soon(t), m.Endpoint)
@@ -372,7 +373,7 @@ func TestMemberIsCutOff(t *testing.T) {
 		}
 	}
 
-	lone := harness.Etcd(t, cluster.Config{}).Members[0]
+	lone := etcdtest.Etcd(t, cluster.Config{}).Members[0]
 	for name, do := range map[string]func() error{"Cut": lone.Cut, "Heal": lone.Heal} {
 		if err := do(); err == nil || !strings.Contains(err.Error(), "there are no other members") {
 			t.Errorf("%s of the only member: %v", name, err)
@@ -382,6 +383,7 @@ func TestMemberIsCutOff(t *testing.T) {
 
 // TestClusterLeavesNothing checks that what joins the members ends with them.
 func TestClusterLeavesNothing(t *testing.T) {
+	etcdtest.Reserve(t, 3)
 	etcd, err := cluster.Start(harness.Soon(t), cluster.Config{Members: 3})
 	harness.NoError(t, err)
 	harness.NoError(t, etcd.Members[0].Cut())
@@ -404,9 +406,10 @@ func TestClusterLeavesNothing(t *testing.T) {
 // starts, and answer there as an etcd does: that is no member of ours.
 func TestStrangerOnItsPort(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		harness.Skip(t, "it needs a shell")
+		etcdtest.Skip(t, "it needs a shell")
 	}
-	harness.Parallel(t)
+	t.Parallel()
+	etcdtest.Reserve(t, 1)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "late-etcd")
 	harness.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\ncd '"+dir+"'\n"+

@@ -10,16 +10,17 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // TestClassroomServes starts the classroom's etcd, uses it, and starts it again
 // on the data that it kept.
 func TestClassroomServes(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
+	etcdtest.Reserve(t, 1)
 	port := harness.FreePorts(t, 6) // Three members are tried at the end.
 	endpoint := "127.0.0.1:" + strconv.Itoa(port)
 	data := filepath.Join(t.TempDir(), "kept")
@@ -60,7 +61,9 @@ func TestClassroomServes(t *testing.T) {
 // TestClassroomMembers starts three members and runs a lesson against them. They
 // find each other again on other ports.
 func TestClassroomMembers(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcdtest.Reserve(t, 3)
 	port, data := harness.FreePorts(t, 6), filepath.Join(t.TempDir(), "kept")
 	args := []string{"-board", "127.0.0.1:0", "-members", "3", "-data", data, "-port"}
 	etcd := harness.Start(t, "", nil, "classroom", append(args, strconv.Itoa(port))...)
@@ -87,8 +90,8 @@ func TestClassroomMembers(t *testing.T) {
 // TestPortTaken asks for ports that are taken, by an etcd and by another
 // program.
 func TestPortTaken(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
 	silent := harness.Silent(t)
 	for _, c := range []struct{ name, endpoint, words string }{
 		{"an etcd", etcd.Endpoints()[0], "an etcd 3."},
@@ -96,9 +99,7 @@ func TestPortTaken(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, port, err := net.SplitHostPort(c.endpoint)
-			if err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, err)
 			got := harness.Run(t, "", nil, "classroom", "-board", "127.0.0.1:0", "-port", port)
 			if got.Status != 1 || !strings.Contains(got.Stderr, c.words) ||
 				!strings.Contains(got.Stderr, c.endpoint) ||
@@ -112,13 +113,9 @@ func TestPortTaken(t *testing.T) {
 	// The port for the peers is taken: the same answer, before anything starts.
 	t.Run("for peers", func(t *testing.T) {
 		_, port, err := net.SplitHostPort(silent)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		number, err := strconv.Atoi(port)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		got := harness.Run(t, "", nil, "classroom", "-board", "127.0.0.1:0", "-port", strconv.Itoa(number-1))
 		if got.Status != 1 || !strings.Contains(got.Stderr, silent) {
 			t.Errorf("status %d\n%s", got.Status, got.Stderr)
@@ -130,8 +127,9 @@ func TestPortTaken(t *testing.T) {
 func TestTour(t *testing.T) {
 	t.Parallel()
 	t.Run("own etcd", func(t *testing.T) {
+		etcdtest.ReserveFirst(t, 1)
 		temporary := t.TempDir()
-		got := harness.Run(t, "", []string{"TMPDIR=" + temporary}, "classroom", "tour")
+		got := harness.Run(t, "", []string{"TMPDIR=" + temporary, builtBefore()}, "classroom", "tour")
 		if got.Status != 0 || !strings.HasSuffix(got.Stdout, "\n8 lessons, 8 ok\n") {
 			t.Fatalf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 		}
@@ -145,10 +143,10 @@ func TestTour(t *testing.T) {
 		}
 		harness.NothingLeft(t, temporary)
 	})
-	etcd := harness.Etcd(t, cluster.Config{})
-	client := harness.Connect(t, etcd.Endpoints()...)
 	t.Run("named etcd, named lessons", func(t *testing.T) {
-		got := harness.Run(t, etcd.Endpoints()[0], nil, "classroom", "tour", "02-put", "07-op")
+		etcd := etcdtest.Etcd(t, cluster.Config{})
+		client := etcdtest.Connect(t, etcd.Endpoints()...)
+		got := harness.Run(t, etcd.Endpoints()[0], []string{builtBefore()}, "classroom", "tour", "02-put", "07-op")
 		if got.Status != 0 || !strings.HasSuffix(got.Stdout, "\n2 lessons, 2 ok\n") {
 			t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 		}
@@ -158,7 +156,7 @@ func TestTour(t *testing.T) {
 		}
 	})
 	t.Run("a lesson fails", func(t *testing.T) {
-		got := harness.Run(t, harness.Nobody, nil, "classroom", "tour", "02-put", "03-get")
+		got := harness.Run(t, harness.Nobody, []string{builtBefore()}, "classroom", "tour", "02-put", "03-get")
 		if got.Status != 1 || !strings.HasSuffix(got.Stdout, "\n2 lessons, 0 ok\n") ||
 			!strings.Contains(got.Stderr, "failed: 02-put (exit status 1), 03-get") {
 			t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
@@ -172,10 +170,14 @@ func TestTour(t *testing.T) {
 	})
 }
 
+// builtBefore has a tour find the lessons that are built.
+func builtBefore() string { return "XDG_CACHE_HOME=" + etcdtest.Cache }
+
 // TestMemberCommands does to members what a learner can do from another
 // terminal, and checks what list says after each step.
 func TestMemberCommands(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
+	etcdtest.Reserve(t, 3)
 	port := strconv.Itoa(harness.FreePorts(t, 6))
 	etcd := harness.Start(t, "", nil, "classroom", "-board", "127.0.0.1:0", "-members", "3", "-port", port)
 	etcd.Await(t, "Ctrl-C stops it.")
@@ -205,7 +207,7 @@ func TestMemberCommands(t *testing.T) {
 				c.action, got.Status, c.shown, got.Stdout, got.Stderr)
 		}
 	}
-	harness.Eventually(t, 20*time.Second, "all are members again", func() bool {
+	harness.Eventually(t, "all are members again", func() bool {
 		return count("leader") == 1 && count("follower") == 2
 	})
 	for _, c := range []struct {
@@ -233,7 +235,9 @@ func TestMemberCommands(t *testing.T) {
 // TestMemberSelectors does to members what a learner can do without knowing who
 // leads.
 func TestMemberSelectors(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcdtest.Reserve(t, 3)
 	port := strconv.Itoa(harness.FreePorts(t, 6))
 	etcd := harness.Start(t, "", nil, "classroom", "-board", "off", "-members", "3", "-port", port)
 	etcd.Await(t, "Ctrl-C stops it.")
@@ -251,7 +255,7 @@ func TestMemberSelectors(t *testing.T) {
 	}
 	whole := func() {
 		t.Helper()
-		harness.Eventually(t, 20*time.Second, "one leads and two follow", func() bool {
+		harness.Eventually(t, "one leads and two follow", func() bool {
 			return len(with("leader")) == 1 && len(with("follower")) == 2
 		})
 	}
@@ -334,7 +338,9 @@ func TestMemberSelectors(t *testing.T) {
 // TestResetCommand empties the store of a classroom from another terminal, and no
 // other store.
 func TestResetCommand(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcdtest.Reserve(t, 4)
 	number := harness.FreePorts(t, 6)
 	port, data := strconv.Itoa(number), filepath.Join(t.TempDir(), "kept")
 	args := []string{"-board", "off", "-members", "3", "-port", port, "-data", data}
@@ -346,7 +352,7 @@ func TestResetCommand(t *testing.T) {
 	}
 	use := func() {
 		t.Helper()
-		client := harness.Connect(t, endpoints...)
+		client := etcdtest.Connect(t, endpoints...)
 		if _, err := client.Put(harness.Soon(t), "old", "value"); err != nil {
 			t.Fatal(err)
 		}
@@ -379,11 +385,11 @@ func TestResetCommand(t *testing.T) {
 	}
 
 	// Another etcd is left alone, and so is the classroom's when another is meant.
-	other := harness.Etcd(t, cluster.Config{}).Endpoints()[0]
+	other := etcdtest.Etcd(t, cluster.Config{}).Endpoints()[0]
 	_, otherPort, err := net.SplitHostPort(other)
 	harness.NoError(t, err)
 	use()
-	before := harness.Connect(t, endpoints...)
+	before := etcdtest.Connect(t, endpoints...)
 	for _, c := range []struct {
 		named string
 		args  []string

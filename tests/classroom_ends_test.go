@@ -11,8 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -26,16 +26,21 @@ func TestNoEtcdOutlivesClassroom(t *testing.T) {
 		signal syscall.Signal
 		clean  bool // it also removes its folder
 		paused bool // a member is paused when it ends
+		long   bool // it takes -long
 	}{
-		{"SIGINT", syscall.SIGINT, true, false},
-		{"SIGTERM", syscall.SIGTERM, true, true},
-		{"SIGHUP", syscall.SIGHUP, true, false},
-		{"SIGKILL", syscall.SIGKILL, false, false},
-		{"SIGKILL, a member paused", syscall.SIGKILL, false, true},
-		{"panic", syscall.SIGQUIT, false, false},
+		{"SIGINT", syscall.SIGINT, true, false, false},
+		{"SIGTERM", syscall.SIGTERM, true, true, true},
+		{"SIGHUP", syscall.SIGHUP, true, false, true},
+		{"SIGKILL", syscall.SIGKILL, false, false, true},
+		{"SIGKILL, a member paused", syscall.SIGKILL, false, true, false},
+		{"panic", syscall.SIGQUIT, false, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			harness.Parallel(t)
+			if c.long {
+				etcdtest.NeedsLong(t, "three members")
+			}
+			t.Parallel()
+			etcdtest.Reserve(t, 3)
 			temporary := t.TempDir()
 			classroom := harness.Start(t, "", []string{"TMPDIR=" + temporary}, "classroom",
 				"-board", "127.0.0.1:0", "-members", "3", "-port", strconv.Itoa(harness.FreePorts(t, 6)))
@@ -53,15 +58,11 @@ func TestNoEtcdOutlivesClassroom(t *testing.T) {
 				t.Fatalf("members: %v", members)
 			}
 			if c.paused {
-				if err := syscall.Kill(members[1], syscall.SIGSTOP); err != nil {
-					t.Fatal(err)
-				}
+				harness.NoError(t, syscall.Kill(members[1], syscall.SIGSTOP))
 			}
-			if err := classroom.Process.Signal(c.signal); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, classroom.Process.Signal(c.signal))
 			classroom.Wait(t)
-			harness.Eventually(t, 10*time.Second, "all members have ended", func() bool {
+			harness.Eventually(t, "all members have ended", func() bool {
 				return !slices.ContainsFunc(members, harness.Alive)
 			})
 			if c.clean {
@@ -74,10 +75,12 @@ func TestNoEtcdOutlivesClassroom(t *testing.T) {
 // TestNoLessonOutlivesBoard ends a classroom while its board runs two lessons.
 // After Ctrl-C the lessons have cleaned up in the etcd, which ends after them.
 func TestNoLessonOutlivesBoard(t *testing.T) {
+	etcdtest.NeedsLong(t, "two classrooms")
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
-			harness.Parallel(t)
+			t.Parallel()
+			etcdtest.Reserve(t, 1)
 			classroom := harness.Start(t, "", nil, "classroom", "-board", "127.0.0.1:0",
 				"-port", strconv.Itoa(harness.FreePorts(t, 2)))
 			classroom.Await(t, "Ctrl-C stops it.")
@@ -91,26 +94,22 @@ func TestNoLessonOutlivesBoard(t *testing.T) {
 			} {
 				answer, err := http.Post(fmt.Sprintf("%slesson/%s/run?slot=%d", address, run.lesson, slot+1),
 					"application/x-www-form-urlencoded", strings.NewReader(run.flags))
-				if err != nil {
-					t.Fatal(err)
-				}
+				harness.NoError(t, err)
 				answer.Body.Close()
 				if answer.StatusCode != http.StatusAccepted {
 					t.Fatalf("run %s: %s", run.lesson, answer.Status)
 				}
 			}
 			var processes []int
-			harness.Eventually(t, time.Minute, "etcd and two lessons run", func() bool {
+			harness.Eventually(t, "etcd and two lessons run", func() bool {
 				processes = harness.Children(t, classroom.Process.Pid)
 				return len(processes) == 3 && lessonsOf(processes) == 2
 			})
-			if err := classroom.Process.Signal(signal); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, classroom.Process.Signal(signal))
 			if got := classroom.Wait(t); signal == syscall.SIGINT && (got.Status != 0 || got.Stderr != "") {
 				t.Errorf("status %d\n%s", got.Status, got.Stderr)
 			}
-			harness.Eventually(t, 10*time.Second, "all processes have ended", func() bool {
+			harness.Eventually(t, "all processes have ended", func() bool {
 				return !slices.ContainsFunc(processes, harness.Alive)
 			})
 		})
@@ -134,9 +133,10 @@ func lessonsOf(processes []int) (count int) {
 // TestInterruptedTour checks that a tour passes Ctrl-C on to its lesson, and
 // leaves nothing.
 func TestInterruptedTour(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
+	etcdtest.Reserve(t, 1)
 	temporary := t.TempDir()
-	tour := harness.Start(t, "", []string{"TMPDIR=" + temporary}, "classroom", "tour", "08-txn-lock")
+	tour := harness.Start(t, "", []string{"TMPDIR=" + temporary, builtBefore()}, "classroom", "tour", "08-txn-lock")
 	tour.Await(t, "has the lock")
 	processes := harness.Children(t, tour.Process.Pid)
 	if len(processes) != 2 {
@@ -148,7 +148,7 @@ func TestInterruptedTour(t *testing.T) {
 		!strings.Contains(got.Stderr, "the tour was interrupted in 08-txn-lock") {
 		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
-	harness.Eventually(t, 10*time.Second, "all processes have ended", func() bool {
+	harness.Eventually(t, "all processes have ended", func() bool {
 		return !slices.ContainsFunc(processes, harness.Alive)
 	})
 	harness.NothingLeft(t, temporary)

@@ -1,10 +1,12 @@
 package tests
 
 import (
+	"bytes"
+	"encoding/json"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"example.com/etcd-by-example/tests/internal/harness"
@@ -16,7 +18,7 @@ const ours = "example.com/etcd-by-example/"
 // TestImports holds who may know whom: each package imports, by any way, no
 // packages of ours but those named.
 func TestImports(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
 	for name, allowed := range map[string][]string{
 		"classroom/history": {},
 		"classroom/drawing": {"classroom/history"},
@@ -31,42 +33,64 @@ func TestImports(t *testing.T) {
 			"classroom/ports", "classroom/process", "classroom/rpc", "classroom/tempdir"},
 		"classroom/workbook": {"classroom/check", "classroom/cluster", "classroom/history", "classroom/judge",
 			"classroom/relay", "classroom/ports", "classroom/process", "classroom/rpc", "classroom/tempdir"},
+		"classroom/etcdtest": {"classroom/cluster", "classroom/ports", "classroom/process", "classroom/tempdir"},
 
-		"tests/internal/harness": {"classroom/cluster", "classroom/ports", "classroom/process", "classroom/tempdir"},
+		"tests/internal/harness": {"classroom/cluster", "classroom/course", "classroom/etcdtest", "classroom/ports",
+			"classroom/process", "classroom/tempdir"},
 	} {
-		list := exec.Command("go", "list", "-deps", "./"+name)
-		list.Dir = harness.Root
-		output, err := list.Output()
-		if err != nil {
-			t.Fatalf("list what %s imports: %v", name, err)
-		}
-		known := map[string]bool{name: true}
-		for _, other := range allowed {
-			known[other] = true
-		}
-		for _, imported := range strings.Fields(string(output)) {
-			if other, found := strings.CutPrefix(imported, ours); found && !known[other] {
+		for _, imported := range packages(t)[ours+name].Deps {
+			if other, found := strings.CutPrefix(imported, ours); found && !slices.Contains(allowed, other) {
 				t.Errorf("%s imports %s", name, other)
 			}
+		}
+		if len(packages(t)[ours+name].Deps) == 0 {
+			t.Errorf("there is no %s", name)
 		}
 	}
 }
 
-// TestMarkup checks that only packages which make pages and pictures know how to.
-func TestMarkup(t *testing.T) {
-	harness.Parallel(t)
-	makers := []string{"classroom/board", "classroom/course", "classroom/drawing"}
-	list := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...")
-	list.Dir = filepath.Join(harness.Root, "classroom")
+// imports are those of a package: its own, and all that these lead to.
+type imports struct{ Imports, Deps []string }
+
+// packages returns what the packages of ours import, by their paths.
+func packages(t *testing.T) map[string]imports {
+	t.Helper()
+	all, err := listed()
+	if err != nil {
+		t.Fatalf("list what the packages import: %v", err)
+	}
+	return all
+}
+
+var listed = sync.OnceValues(func() (map[string]imports, error) {
+	list := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./classroom/...", "./shared", "./tests/internal/...")
+	list.Dir = harness.Root
 	output, err := list.Output()
 	if err != nil {
-		t.Fatalf("list what the packages of classroom import: %v", err)
+		return nil, err
 	}
+	all := map[string]imports{}
+	for decoder := json.NewDecoder(bytes.NewReader(output)); decoder.More(); {
+		var one struct {
+			ImportPath string
+			imports
+		}
+		if err := decoder.Decode(&one); err != nil {
+			return nil, err
+		}
+		all[one.ImportPath] = one.imports
+	}
+	return all, nil
+})
+
+// TestMarkup checks that only packages which make pages and pictures know how to.
+func TestMarkup(t *testing.T) {
+	t.Parallel()
+	makers := []string{"classroom/board", "classroom/course", "classroom/drawing"}
 	found := 0
-	for line := range strings.Lines(string(output)) {
-		fields := strings.Fields(line)
-		name := strings.TrimPrefix(fields[0], ours)
-		if !slices.Contains(fields[1:], "html/template") {
+	for path, one := range packages(t) {
+		name := strings.TrimPrefix(path, ours)
+		if !slices.Contains(one.Imports, "html/template") {
 			continue
 		}
 		if found++; !slices.Contains(makers, name) {
@@ -81,14 +105,8 @@ func TestMarkup(t *testing.T) {
 // TestJudgeAsksNobody holds that judge has nothing with which it could ask an etcd:
 // besides history, it imports the standard library alone, and nothing of a network.
 func TestJudgeAsksNobody(t *testing.T) {
-	harness.Parallel(t)
-	list := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "./classroom/judge")
-	list.Dir = harness.Root
-	output, err := list.Output()
-	if err != nil {
-		t.Fatalf("list what judge imports: %v", err)
-	}
-	for _, imported := range strings.Fields(string(output)) {
+	t.Parallel()
+	for _, imported := range packages(t)[ours+"classroom/judge"].Imports {
 		first, _, _ := strings.Cut(imported, "/")
 		foreign := strings.Contains(first, ".") && imported != "example.com/etcd-by-example/classroom/history"
 		if foreign || first == "net" || first == "os" || first == "syscall" {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -17,7 +17,9 @@ import (
 // classroom itself: its folder goes when another one starts, and that of one that runs
 // stays.
 func TestKilled(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three classrooms")
+	t.Parallel()
+	etcdtest.Reserve(t, 2)
 	folder := regexp.MustCompile(`data +(\S+) \(removed at the end\)`)
 	open := func() (*harness.Running, string, int) {
 		t.Helper()
@@ -31,12 +33,10 @@ func TestKilled(t *testing.T) {
 	if len(members) != 1 {
 		t.Fatalf("it has the children %v", members)
 	}
-	if err := syscall.Kill(members[0], syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, syscall.Kill(members[0], syscall.SIGKILL))
 	want := "classroom: etcd1 has ended by itself, signal: killed; its log is " + left + "/etcd1.log; " +
 		"to start it: go run ./classroom -port " + strconv.Itoa(port) + " member restart etcd1\n"
-	harness.Eventually(t, 20*time.Second, "it says so", func() bool { return killed.Stderr.String() != "" })
+	harness.Eventually(t, "it says so", func() bool { return killed.Stderr.String() != "" })
 	if got := killed.Stderr.String(); got != want {
 		t.Errorf("it says\n%swant\n%s", got, want)
 	}

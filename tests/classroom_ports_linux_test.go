@@ -8,16 +8,19 @@ import (
 	"strconv"
 	"testing"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // TestClassPorts checks that a class is reached from other machines at the ports that
 // docs/CLASS.md names, and at no others.
 func TestClassPorts(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcdtest.Reserve(t, 3)
 	network, err := harness.NewNetwork(t)
 	if err != nil {
-		harness.SkipUnlessCI(t, err)
+		etcdtest.SkipUnlessCI(t, err)
 	}
 	cmd := exec.Command(harness.Program(t, "classroom"), "-class", "-members", "3", "-board", "127.0.0.1:8400")
 	cmd.Dir, cmd.Env = harness.Root, harness.Env("XDG_CACHE_HOME="+t.TempDir())

@@ -11,33 +11,31 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // TestRecordAndDraw records a run of lesson 08, and draws it.
 func TestRecordAndDraw(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
 	endpoint := etcd.Endpoints()[0]
 	dir := t.TempDir()
 	saved, picture := filepath.Join(dir, "run.jsonl"), filepath.Join(dir, "run.svg")
 
 	recording := harness.Start(t, endpoint, nil, "classroom", "record", saved)
 	recording.Await(t, "Recording from revision 1 on. Ctrl-C ends it.\n")
-	if _, err := harness.Connect(t, endpoint).Put(harness.Soon(t), "/before", "the reset"); err != nil {
+	if _, err := etcdtest.Connect(t, endpoint).Put(harness.Soon(t), "/before", "the reset"); err != nil {
 		t.Fatal(err)
 	}
 	// Only one who has heard of a change can tell that it is another store.
-	harness.Eventually(t, 20*time.Second, "the recorder was told", func() bool {
+	harness.Eventually(t, "the recorder was told", func() bool {
 		told, err := harness.Machine.Metric(harness.Soon(t), endpoint, "etcd_debugging_mvcc_events_total ", "")
 		return err == nil && told > 0
 	})
-	if err := etcd.Reset(harness.Soon(t)); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, etcd.Reset(harness.Soon(t)))
 	recording.Await(t, "what was recorded before is forgotten.\nRecording from revision 1 on.")
 	for _, name := range []string{"ann", "ben"} {
 		if got := harness.Run(t, endpoint, nil, "08-txn-lock", "-name", name, "-work", "1ms"); got.Status != 0 {
@@ -71,9 +69,7 @@ func TestRecordAndDraw(t *testing.T) {
 		t.Fatalf("draw -o ended with %d:\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
 	file, err := os.ReadFile(picture)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	if texts := svgTexts(t, string(file)); !texts["ben, token 5"] || texts["ann, token 2"] || texts["/cron/jobs/job9"] {
 		t.Errorf("only the lock of ben is asked for, and the drawing says %v", texts)
 	}
@@ -82,9 +78,7 @@ func TestRecordAndDraw(t *testing.T) {
 	replayed.Await(t, "Ctrl-C stops it.\n")
 	address, _, _ := strings.Cut(strings.TrimPrefix(replayed.Stdout.String(), "The board is at "), "\n")
 	answer, err := http.Get(address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	page, err := io.ReadAll(answer.Body)
 	answer.Body.Close()
 	if err != nil || !strings.Contains(string(page), "<bdi>ben</bdi>, token 5: ") {
@@ -96,9 +90,7 @@ func TestRecordAndDraw(t *testing.T) {
 	}
 
 	broken := filepath.Join(dir, "broken.jsonl")
-	if err := os.WriteFile(broken, []byte("{}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, os.WriteFile(broken, []byte("{}\n"), 0o600))
 	for _, c := range []struct {
 		endpoint string
 		args     []string

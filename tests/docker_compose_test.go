@@ -3,15 +3,15 @@ package tests
 import (
 	"strings"
 	"testing"
-	"time"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // TestCompose runs the tour against both shapes of docker-compose.yml, with
 // every Compose that there is.
 func TestCompose(t *testing.T) {
-	harness.NeedsLong(t, "it runs the tour in both shapes, which README.md's commands bring up")
+	etcdtest.NeedsLong(t, "it runs the tour in both shapes, which README.md's commands bring up")
 	t.Parallel()
 	commands := harness.ComposeCommands(t)
 	harness.UsualPort(t)
@@ -27,12 +27,13 @@ func TestCompose(t *testing.T) {
 		} {
 			t.Run(strings.Join(command, " ")+", "+shape.name, func(t *testing.T) {
 				const project = "etcd-by-example-test"
+				harness.ComposeAtEnd(t, project)
 				t.Cleanup(func() { harness.ComposeDown(t, command, project) })
 				harness.Compose(t, command, project, append(shape.flags, "up", "-d")...)
 				for _, service := range shape.services {
 					id := harness.Compose(t, command, project,
 						append(shape.flags, "ps", "-q", service)...)
-					harness.Eventually(t, time.Minute, service+" is healthy", func() bool {
+					harness.Eventually(t, service+" is healthy", func() bool {
 						return harness.Docker(t, "inspect", "--format",
 							"{{.State.Health.Status}}", id) == "healthy"
 					})
@@ -47,7 +48,7 @@ func TestCompose(t *testing.T) {
 				if len(running) != len(shape.services) {
 					t.Errorf("containers: %q, want %q", running, shape.services)
 				}
-				members, err := harness.Connect(t, strings.Split(shape.endpoints, ",")...).
+				members, err := etcdtest.Connect(t, strings.Split(shape.endpoints, ",")...).
 					MemberList(harness.Soon(t))
 				if err != nil || len(members.Members) != len(shape.services) {
 					t.Errorf("members: %v, %v", members, err)

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/workbook"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
@@ -24,6 +24,7 @@ type desk struct {
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
+	etcdtest.Reserve(t, 3) // As many as a check on one processor has.
 	d := &desk{t, t.TempDir(), t.TempDir()}
 	for _, module := range []string{"exercises", "shared"} {
 		harness.NoError(t, os.CopyFS(filepath.Join(d.root, module), os.DirFS(filepath.Join(harness.Root, module))))
@@ -50,7 +51,7 @@ func (d *desk) start(args ...string) *harness.Running {
 	cmd := exec.Command(harness.Program(d.t, "classroom"), args...)
 	cmd.Dir = d.root
 	// These would be the programs' own affair, and are kept from them.
-	cmd.Env = harness.Env("TMPDIR="+d.tmp, "GOWORK=", "ETCD_NAMESPACE=/class/ann", "ETCDCTL_USER=ann:secret")
+	cmd.Env = harness.Env("GOMAXPROCS=1", "TMPDIR="+d.tmp, "GOWORK=", "ETCD_NAMESPACE=/class/ann", "ETCDCTL_USER=ann:secret")
 	return harness.Command(d.t, cmd)
 }
 
@@ -65,6 +66,12 @@ func (d *desk) run(status int, args ...string) string {
 	return got.Stdout + got.Stderr
 }
 
+// nothingLeft fails the test when checks have left temporary files.
+func (d *desk) nothingLeft() {
+	d.t.Helper()
+	harness.NothingLeft(d.t, d.tmp)
+}
+
 func (d *desk) want(text string, words ...string) {
 	d.t.Helper()
 	for _, w := range words {
@@ -74,9 +81,9 @@ func (d *desk) want(text string, words ...string) {
 	}
 }
 
-// TestCheckCommand does with one exercise what a learner does.
+// TestCheckCommand hands out an exercise, and has it refused, and another one pass.
 func TestCheckCommand(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
 	d := newDesk(t)
 	d.want(d.run(0, "check"), "→ 01-connect\n· 02-put\n", "0 of 9 passed\n", "next: go run ./classroom check start 01\n")
 	d.want(d.run(2, "check", "02"), "go run ./classroom check start 02")
@@ -88,11 +95,6 @@ func TestCheckCommand(t *testing.T) {
 	d.want(d.run(0, "check", "start", "02"), "Your copy is my/02-put/main.go\n")
 	d.want(d.run(0, "check", "start", "2"), "You have a copy: my/02-put/main.go\n")
 	d.want(d.read("my/02-put/main.go"), "go -C my run ./02-put -id ann")
-	vet := exec.Command("go", "vet", "./...")
-	vet.Dir, vet.Env = filepath.Join(d.root, "my"), harness.Env("GOWORK=")
-	if output, err := vet.CombinedOutput(); err != nil {
-		t.Errorf("go vet in my: %v\n%s", err, output)
-	}
 
 	// Refused, with a picture of it.
 	d.want(d.run(1, "check", "02", "-v"), "✓ start, ", "revision 1: There was no key /visits.\n",
@@ -101,18 +103,38 @@ func TestCheckCommand(t *testing.T) {
 		"at main.go:",
 		"go run ./classroom draw my/02-put/refused.history -o my/02.svg\n", "go run ./classroom check hint 02\n")
 	d.want(d.run(0, "check"), "02-put  empty\n")
-	var v workbook.Verdict
-	harness.NoError(t, json.Unmarshal([]byte(d.run(1, "check", "02", "-json")), &v))
-	if v.Exercise != "02-put" || v.Passed || v.Reason != "empty" || v.Seconds <= 0 || v.History != "my/02-put/refused.history" {
-		t.Errorf("as JSON: %+v", v)
-	}
-	d.want(d.run(0, "draw", v.History), "<svg ", "ann was counted at revision 2, ")
+	d.want(d.run(0, "draw", "my/02-put/refused.history"), "<svg ", "ann was counted at revision 2, ")
 
 	// Hints, in turn.
 	d.want(d.run(0, "check", "hint", "02"), "Hint 1 of 3:\n\nThere are three bugs.")
 	d.want(d.run(0, "check", "hint", "02"), "Hint 2 of 3:\n")
 	d.want(d.run(0, "check", "hint", "02"), "Hint 3 of 3:\n")
 	d.want(d.run(0, "check", "hint", "02"), "Hint 1 of 3:\n")
+
+	// Another one, mended.
+	d.run(0, "check", "start", "04")
+	d.write("my/04-delete/main.go", d.read("exercises/solutions/04-delete/main.go"))
+	d.want(d.run(0, "check", "04"), "✓ 04-delete: passed ")
+	d.want(d.run(0, "check"), "✓ 04-delete\n", "1 of 9 passed\n")
+	d.nothingLeft()
+}
+
+// TestCheckPasses does with the exercise what a learner does until it has passed.
+func TestCheckPasses(t *testing.T) {
+	etcdtest.NeedsLong(t, "it checks a program again and again")
+	t.Parallel()
+	d := newDesk(t)
+	d.run(0, "check", "start", "02")
+	vet := exec.Command("go", "vet", "./...")
+	vet.Dir, vet.Env = filepath.Join(d.root, "my"), harness.Env("GOWORK=")
+	if output, err := vet.CombinedOutput(); err != nil {
+		t.Errorf("go vet in my: %v\n%s", err, output)
+	}
+	var v workbook.Verdict
+	harness.NoError(t, json.Unmarshal([]byte(d.run(1, "check", "02", "-json")), &v))
+	if v.Exercise != "02-put" || v.Passed || v.Reason != "empty" || v.Seconds <= 0 || v.History != "my/02-put/refused.history" {
+		t.Errorf("as JSON: %+v", v)
+	}
 
 	// What does not compile.
 	d.write("my/02-put/main.go", strings.Replace(d.read("my/02-put/main.go"), "err := visit(", "er := visit(", 1))
@@ -137,23 +159,19 @@ func TestCheckCommand(t *testing.T) {
 	if len(all) != 9 || !all[1].Passed || all[0].Reason != workbook.NotStarted {
 		t.Errorf("all, as JSON: %+v", all)
 	}
-
-	// Only what a learner has is left.
-	left, err := os.ReadDir(d.tmp)
-	if err != nil || len(left) > 0 {
-		t.Errorf("this is left among the temporary files: %v, %v", left, err)
-	}
+	d.nothingLeft()
 	harness.NoError(t, os.Remove(d.tmp))
 	d.want(d.run(3, "check", "02"), "the judge failed, which says nothing of your program")
 }
 
 // TestCheckInterrupted ends a check in its middle.
 func TestCheckInterrupted(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "a whole check")
+	t.Parallel()
 	d := newDesk(t)
 	d.run(0, "check", "start", "02")
 	checking := d.start("check", "02")
-	harness.Eventually(t, time.Minute, "an etcd runs", func() bool {
+	harness.Eventually(t, "an etcd runs", func() bool {
 		members, err := filepath.Glob(filepath.Join(d.tmp, "classroom-*", "etcd1.log"))
 		return err == nil && len(members) > 0
 	})
@@ -162,15 +180,13 @@ func TestCheckInterrupted(t *testing.T) {
 	if got.Status != 3 || got.Stderr != "classroom: interrupted\n" {
 		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
-	left, err := os.ReadDir(d.tmp)
-	if err != nil || len(left) > 0 {
-		t.Errorf("this is left among the temporary files: %v, %v", left, err)
-	}
+	d.nothingLeft()
 }
 
 // TestCheckWatch saves a file while a check watches for that.
 func TestCheckWatch(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "two checks")
+	t.Parallel()
 	d := newDesk(t)
 	d.run(0, "check", "start", "02")
 	watching := d.start("check", "-watch")

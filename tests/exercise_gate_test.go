@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"example.com/etcd-by-example/classroom/check"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -29,13 +30,14 @@ type candidate struct {
 	times   int
 }
 
-// exerciseSlots bounds how many checks run at once. They mostly wait.
-var exerciseSlots = make(chan struct{}, 6)
-
 // TestExercises holds each judge to a table: the start and the wrong fixes are refused,
-// for what they do, the solution and other right programs pass. In short it takes the
-// start, the solution, and the first two of the wrong fixes.
+// for what they do, the solution and other right programs pass. With -nightly it tries
+// them all, with -long the starts and right programs.
 func TestExercises(t *testing.T) {
+	etcdtest.NeedsLong(t, "forty programs")
+	t.Parallel()
+	// All checks of this process share their members.
+	etcdtest.ReserveFirst(t, min(int(check.Members()), etcdtest.Places()))
 	var mu sync.Mutex
 	broken := map[string]bool{} // the rules that some program has broken
 	found := map[string]bool{}  // the rounds that have refused some program
@@ -43,10 +45,13 @@ func TestExercises(t *testing.T) {
 	t.Run("all", func(t *testing.T) {
 		for _, e := range check.Exercises {
 			list := candidates(t, e)
+			if !etcdtest.Nightly() {
+				list = slices.DeleteFunc(list, func(c candidate) bool { return c.refused != nil && c.name != "start" })
+			}
 			left[e.Name] = len(list)
 			for _, c := range list {
 				t.Run(e.Name+"/"+c.name, func(t *testing.T) {
-					harness.ParallelIn(t, exerciseSlots)
+					t.Parallel()
 					binary := buildCandidate(t, e.Name, c.source)
 					for range c.times {
 						result, err := check.Run(t.Context(), e, binary, nil)
@@ -65,7 +70,7 @@ func TestExercises(t *testing.T) {
 			}
 		}
 	})
-	if !harness.Long() || t.Failed() {
+	if !etcdtest.Nightly() || t.Failed() {
 		return
 	}
 	all := true
@@ -111,18 +116,16 @@ func (c *candidate) compare(t *testing.T, result check.Result) {
 
 var digits = regexp.MustCompile(`[0-9]+`)
 
-// candidates returns the programs for an exercise.
-func candidates(t *testing.T, e check.Exercise) []candidate {
+// candidates returns the programs for an exercise: the start, the solution, and all others.
+func candidates(t *testing.T, e check.Exercise) (list []candidate) {
 	t.Helper()
 	read := func(path ...string) string {
 		text, err := os.ReadFile(filepath.Join(append([]string{harness.Root, "exercises"}, path...)...))
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		return string(text)
 	}
 	times := func(long int) int {
-		if harness.Long() {
+		if etcdtest.Nightly() {
 			return long
 		}
 		return 1
@@ -130,14 +133,12 @@ func candidates(t *testing.T, e check.Exercise) []candidate {
 	start := read(e.Name, "main.go")
 	round, text, _ := strings.Cut(read("testdata", e.Name, "start.txt"), "\n")
 	sources := map[string]string{"start": start, "solution": read("solutions", e.Name, "main.go")}
-	list := []candidate{
+	list = []candidate{
 		{name: "start", source: start, refused: []string{round}, text: strings.Join(strings.Fields(text), " "), times: times(3)},
 		{name: "solution", source: sources["solution"], times: times(10)},
 	}
 	files, err := os.ReadDir(filepath.Join(harness.Root, "exercises", "testdata", e.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	for _, file := range files {
 		name, isGo := strings.CutSuffix(file.Name(), ".go")
 		if !isGo {
@@ -154,7 +155,6 @@ func candidates(t *testing.T, e check.Exercise) []candidate {
 		}
 		list = append(list, c)
 	}
-	right := len(list)
 	for _, fix := range strings.Split("\n"+read("testdata", e.Name, "wrong.txt"), "\n=== ")[1:] {
 		c, err := parseFix(fix, sources)
 		if err != nil {
@@ -168,10 +168,40 @@ func candidates(t *testing.T, e check.Exercise) []candidate {
 		c.times = times(3)
 		list = append(list, c)
 	}
-	if !harness.Long() {
-		return slices.Concat(list[:2], list[right:right+2])
-	}
 	return list
+}
+
+// TestExercisesCompile has the compiler look at all programs that try the judges.
+func TestExercisesCompile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	overlay := map[string]string{}
+	for _, e := range check.Exercises {
+		list := candidates(t, e)
+		for i, c := range list {
+			// Each is a package of its own, in a folder that is not there.
+			name := fmt.Sprintf("%s-%d", e.Name, i)
+			source := filepath.Join(dir, name+".go")
+			harness.NoError(t, os.WriteFile(source, []byte(c.source), 0o600))
+			overlay[filepath.Join(harness.Root, "exercises", "compiled", name, "main.go")] = source
+		}
+	}
+	// To list what they export takes to compile them, and not to link them.
+	compile := exec.Command("go", "list", "-export", "-overlay", overlayFile(t, overlay), "./exercises/compiled/...")
+	compile.Dir = harness.Root
+	if output, err := compile.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+// overlayFile returns a file that has the go command see sources in the place of others.
+func overlayFile(t *testing.T, replace map[string]string) string {
+	t.Helper()
+	text, err := json.Marshal(map[string]map[string]string{"Replace": replace})
+	harness.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "overlay.json")
+	harness.NoError(t, os.WriteFile(file, text, 0o600))
+	return file
 }
 
 // parseFix reads one fix of a wrong.txt: see exercises/testdata/README.md.
@@ -205,18 +235,8 @@ func buildCandidate(t *testing.T, exercise, source string) string {
 	t.Helper()
 	dir := t.TempDir()
 	main := filepath.Join(dir, "main.go")
-	if err := os.WriteFile(main, []byte(source), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	original := filepath.Join(harness.Root, "exercises", exercise, "main.go")
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {original: main}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	list := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(list, overlay, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, os.WriteFile(main, []byte(source), 0o600))
+	list := overlayFile(t, map[string]string{filepath.Join(harness.Root, "exercises", exercise, "main.go"): main})
 	binary := filepath.Join(dir, "program.exe")
 	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-overlay", list, "-o", binary, "./exercises/"+exercise)
 	build.Dir = harness.Root
@@ -235,9 +255,7 @@ func rulesOfJudges(t *testing.T) (rules []string) {
 	}
 	for _, name := range files {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		ast.Inspect(file, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
 			if !ok {

@@ -21,6 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -74,7 +75,7 @@ var (
 
 // clusterFaults are those that a proof with three members meets again and again.
 func clusterFaults() []fault {
-	if harness.Long() {
+	if etcdtest.Nightly() {
 		return []fault{killedLeader, cutLeader, pausedLeader, lostMajority, killedAll, replacedOne, slowNetwork}
 	}
 	return []fault{killedLeader, cutLeader}
@@ -98,7 +99,7 @@ func (s *site) kill(m *cluster.Member) {
 func (s *site) start(members ...*cluster.Member) {
 	harness.NoError(s, s.etcd.Restart(harness.Soon(s), members))
 	// The longer a member was away, the longer a client waits before it tries again.
-	s.client = harness.Connect(s, s.etcd.Endpoints()...)
+	s.client = etcdtest.Connect(s, s.etcd.Endpoints()...)
 }
 
 func killFirst(s *site) func() {
@@ -217,7 +218,7 @@ func replaceMember(s *site) func() {
 			others = append(others, other.Endpoint)
 		}
 	}
-	client := harness.Connect(s, others...)
+	client := etcdtest.Connect(s, others...)
 	s.changeMembers("removed", rpctypes.ErrMemberNotFound, func(ctx context.Context) error {
 		_, err := client.MemberRemove(ctx, id)
 		return err
@@ -240,7 +241,7 @@ func replaceMember(s *site) func() {
 // then the error says that the change was already made.
 func (s *site) changeMembers(what string, already error, change func(context.Context) error) {
 	s.Helper()
-	harness.Eventually(s, 30*time.Second, "the member is "+what, func() bool {
+	harness.Eventually(s, "the member is "+what, func() bool {
 		ctx, cancel := context.WithTimeout(s.Context(), 2*time.Second)
 		defer cancel()
 		err := change(ctx)
@@ -250,9 +251,7 @@ func (s *site) changeMembers(what string, already error, change func(context.Con
 
 func (s *site) id(m *cluster.Member) uint64 {
 	status, err := s.client.Status(harness.Soon(s), m.Endpoint)
-	if err != nil {
-		s.Fatal(err)
-	}
+	harness.NoError(s, err)
 	return status.Header.MemberId
 }
 
@@ -266,11 +265,14 @@ var mayMount = sync.OnceValue(func() error {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		return errors.New("it takes Linux, and root, to mount a small disk")
 	}
-	folder, err := os.MkdirTemp("", "")
+	folder, err := os.MkdirTemp("", "disk-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(folder)
+	if err := umountAtEnd(folder); err != nil {
+		return err
+	}
 	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder).CombinedOutput(); err != nil {
 		return fmt.Errorf("mount a small disk: %w\n%s", err, output)
 	}
@@ -280,6 +282,7 @@ var mayMount = sync.OnceValue(func() error {
 // mountSmallDisk returns a folder on a disk of its own, which goes with the test.
 func mountSmallDisk(t *testing.T) string {
 	folder := t.TempDir()
+	harness.NoError(t, umountAtEnd(folder))
 	mount(t, folder, "-t", "tmpfs", "-o", fmt.Sprint("size=", smallDisk), "tmpfs")
 	t.Cleanup(func() {
 		if output, err := exec.Command("umount", folder).CombinedOutput(); err != nil {
@@ -287,6 +290,11 @@ func mountSmallDisk(t *testing.T) string {
 		}
 	})
 	return folder
+}
+
+// umountAtEnd is for when the tests are killed.
+func umountAtEnd(folder string) error {
+	return etcdtest.AtEnd(fmt.Sprintf("mountpoint -q '%s' && umount '%[1]s'", folder))
 }
 
 func mount(t testing.TB, folder string, args ...string) {
@@ -308,7 +316,7 @@ func fillDisk(s *site) func() {
 			s.Fatal("the disk does not get full")
 		}
 		key := fmt.Sprint("/elsewhere/", len(acknowledged))
-		ctx, cancel := context.WithTimeout(s.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(s.Context(), 10*time.Second)
 		_, err := s.client.Put(ctx, key, value)
 		cancel()
 		if err == nil {
@@ -383,9 +391,7 @@ func compactAgain(s *site) func() {
 
 func revokeAll(s *site) func() {
 	leases, err := s.client.Leases(harness.Soon(s))
-	if err != nil {
-		s.Fatal(err)
-	}
+	harness.NoError(s, err)
 	if len(leases.Leases) == 0 {
 		s.Error("there are no leases to revoke")
 	}

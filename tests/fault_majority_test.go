@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -17,12 +18,17 @@ import (
 // once: it ends with an error, and when a follower is back, the key is there.
 // The leader had written it down before it noticed that it is alone.
 func TestWriteWithoutMajority(t *testing.T) {
-	t.Parallel() // With no slot of its own: it only waits.
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
-	client := harness.Connect(t, etcd.Endpoints()...)
-	for round := range 10 {
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
+	rounds := 2
+	if etcdtest.Nightly() {
+		rounds = 10
+	}
+	for round := range rounds {
 		leader := harness.Leader(t, etcd)
-		alone := harness.Connect(t, leader.Endpoint)
+		alone := etcdtest.Connect(t, leader.Endpoint)
 		if _, err := alone.Get(harness.Soon(t), "/"); err != nil { // It connects now, and not later.
 			t.Fatal(err)
 		}
@@ -33,9 +39,7 @@ func TestWriteWithoutMajority(t *testing.T) {
 			}
 		}
 		for _, m := range followers {
-			if err := m.Kill(); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, m.Kill())
 		}
 		value := strings.Repeat("x", round+1)
 		// etcd itself gives up first, after 7 s: 5 s and two election timeouts.
@@ -46,14 +50,10 @@ func TestWriteWithoutMajority(t *testing.T) {
 		// One after the other: the first of them can only follow the old leader,
 		// because the two together could do without what it has written down.
 		for _, m := range followers {
-			if err := m.Start(harness.Soon(t)); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, m.Start(harness.Soon(t)))
 		}
 		get, err := client.Get(harness.Soon(t), "/cron/jobs/job1")
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		if get.Count != 1 || string(get.Kvs[0].Value) != value {
 			t.Fatalf("round %d: the put did not happen: %v", round, get.Kvs)
 		}

@@ -7,15 +7,16 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // TestFlagsOutOfRange gives lessons values that make no sense. Each says so in
 // one line, and leaves etcd as it is.
 func TestFlagsOutOfRange(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	for _, c := range []struct{ lesson, flag, value string }{
 		{"05-lease", "-ttl", "-5"},
 		{"05-lease", "-ttl", "0"},
@@ -34,9 +35,7 @@ func TestFlagsOutOfRange(t *testing.T) {
 		}
 	}
 	get, err := client.Get(harness.Soon(t), "/")
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	if get.Header.Revision != 1 {
 		t.Errorf("etcd was changed: it is at revision %d", get.Header.Revision)
 	}
@@ -45,7 +44,7 @@ func TestFlagsOutOfRange(t *testing.T) {
 
 // TestArguments gives a lesson what it does not take.
 func TestArguments(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
 	got := harness.Run(t, harness.Nobody, nil, "05-lease", "-ttl", "2", "now")
 	if got.Status != 2 || !strings.Contains(got.Stderr, `unknown argument "now"`) ||
 		!strings.Contains(got.Stderr, "-ttl seconds") {
@@ -56,14 +55,13 @@ func TestArguments(t *testing.T) {
 // TestOwnPrefix runs all lessons as a user who may touch nothing but a prefix,
 // while somebody else holds a lease with a key that the user may not read.
 func TestOwnPrefix(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
-	root := harness.Connect(t, etcd.Endpoints()...)
+	etcdtest.NeedsLong(t, "all lessons")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	root := etcdtest.Connect(t, etcd.Endpoints()...)
 	const prefix = "/class/ann/"
 	lease, err := root.Grant(harness.Soon(t), 600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	if _, err := root.Put(harness.Soon(t), "/class/ben/secret", "", clientv3.WithLease(lease.ID)); err != nil {
 		t.Fatal(err)
 	}
@@ -80,9 +78,7 @@ func TestOwnPrefix(t *testing.T) {
 		func() error { _, err := root.UserGrantRole(harness.Soon(t), "root", "root"); return err },
 		func() error { _, err := root.AuthEnable(harness.Soon(t)); return err },
 	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, step())
 	}
 	env := []string{harness.Patient, "ETCDCTL_USER=ann:secret", "ETCD_NAMESPACE=/class/ann"}
 	for _, lesson := range harness.Lessons {
@@ -100,17 +96,15 @@ func TestOwnPrefix(t *testing.T) {
 // TestConcurrency runs the program that README.md takes its lines about the
 // package concurrency from.
 func TestConcurrency(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
-	client := harness.Connect(t, etcd.Endpoints()...)
-	got := harness.Run(t, etcd.Endpoints()[0], nil, "tests/testdata/concurrency")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
+	got := harness.Run(t, etcd.Endpoints()[0], nil, "concurrency")
 	if got.Status != 0 || got.Stdout != "put /cron/jobs/job9 as the owner of the lock\n" || got.Stderr != "" {
 		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
 	get, err := client.Get(harness.Soon(t), "/cron/jobs/job9")
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	if get.Count != 1 || string(get.Kvs[0].Value) != "done" {
 		t.Errorf("the result is %v", get.Kvs)
 	}

@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/relay"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
@@ -20,32 +21,26 @@ import (
 // line, and leaves no lease. SIGTERM does the same.
 func TestCtrlC(t *testing.T) {
 	t.Parallel()
+	endpoint := etcdtest.Etcd(t, cluster.Config{}).Endpoints()[0]
 	for _, c := range []struct {
 		lesson, sign string
 		signal       syscall.Signal
+		flags        []string // with which it would go on for long
 	}{
-		{"05-lease", "granted", syscall.SIGINT},
-		{"06-watch", "PUT", syscall.SIGINT},
-		{"08-txn-lock", "has the lock", syscall.SIGINT},
-		{"08-txn-lock", "has the lock", syscall.SIGTERM},
+		{"05-lease", "granted", syscall.SIGINT, []string{"-ttl", "600"}},
+		{"06-watch", "PUT", syscall.SIGINT, []string{"-for", "1h"}},
+		{"08-txn-lock", "has the lock", syscall.SIGINT, []string{"-ttl", "600", "-work", "1h"}},
+		{"08-txn-lock", "has the lock", syscall.SIGTERM, []string{"-ttl", "600", "-work", "1h"}},
 	} {
 		t.Run(c.lesson+", "+c.signal.String(), func(t *testing.T) {
-			harness.Parallel(t)
-			endpoint := harness.Etcd(t, cluster.Config{}).Endpoints()[0]
-			p := harness.Start(t, endpoint, nil, c.lesson)
+			p := harness.Start(t, endpoint, nil, c.lesson, c.flags...)
 			p.Await(t, c.sign)
-			if err := p.Process.Signal(c.signal); err != nil {
-				t.Fatal(err)
-			}
-			interrupted := time.Now()
+			harness.NoError(t, p.Process.Signal(c.signal))
 			got := p.Wait(t)
-			if took := time.Since(interrupted); took > 6*time.Second {
-				t.Errorf("it took %v to end", took)
-			}
 			if got.Status < 0 || got.Status > 1 || strings.Count(got.Stderr, "\n") > 1 {
 				t.Errorf("status %d\n%s", got.Status, got.Stderr)
 			}
-			harness.NoLeases(t, harness.Connect(t, endpoint))
+			harness.NoLeases(t, etcdtest.Connect(t, endpoint))
 		})
 	}
 }
@@ -56,7 +51,7 @@ func TestDuringGrant(t *testing.T) {
 	t.Parallel()
 	for _, lesson := range []string{"05-lease", "08-txn-lock"} {
 		t.Run(lesson+", Ctrl-C", func(t *testing.T) {
-			harness.Parallel(t)
+			t.Parallel()
 			p := startGranting(t, lesson)
 			harness.Interrupt(t, p.Running)
 			select {
@@ -68,13 +63,14 @@ func TestDuringGrant(t *testing.T) {
 			if got := p.Wait(t); got.Status != 1 || !strings.Contains(got.Stderr, "interrupted: ") {
 				t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 			}
-			harness.NoLeases(t, harness.Connect(t, p.network.Address))
+			harness.NoLeases(t, etcdtest.Connect(t, p.network.Address))
 		})
 		t.Run(lesson+", silence", func(t *testing.T) {
-			harness.Parallel(t)
+			etcdtest.NeedsLong(t, "a lesson waits until its time is over")
+			t.Parallel()
 			p := startGranting(t, lesson)
 			p.network.Hold()
-			got := p.WaitUntil(t, time.Now().Add(30*time.Second))
+			got := p.Wait(t)
 			if got.Status != 1 || !strings.Contains(got.Stderr, "deadline exceeded") {
 				t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 			}
@@ -94,7 +90,7 @@ type granting struct {
 // network keeps the answer back.
 func startGranting(t *testing.T, lesson string) granting {
 	t.Helper()
-	network, err := relay.Start(harness.Etcd(t, cluster.Config{}).Endpoints()[0], 0)
+	network, err := relay.Start(etcdtest.Etcd(t, cluster.Config{}).Endpoints()[0], 0)
 	harness.NoError(t, err)
 	t.Cleanup(network.Close)
 	harness.NoError(t, network.Ready(harness.Soon(t)))
@@ -109,11 +105,11 @@ func startGranting(t *testing.T, lesson string) granting {
 		}
 		return m.Await(answer)
 	})
-	p := harness.Start(t, network.Address, []string{"ETCDCTL_DIAL_TIMEOUT=30s"}, lesson, "-ttl", "60")
+	p := harness.Start(t, network.Address, []string{harness.Patient}, lesson, "-ttl", "60")
 	select {
 	case call := <-granted:
 		return granting{p, network, call, answer}
-	case <-time.After(30 * time.Second):
+	case <-time.After(harness.Limit):
 		t.Fatal("etcd grants no lease")
 		return granting{}
 	}
@@ -122,15 +118,13 @@ func startGranting(t *testing.T, lesson string) granting {
 // TestSecondCtrlC interrupts a lesson whose etcd hangs: it tries to clean up, and a
 // further Ctrl-C ends it at once.
 func TestSecondCtrlC(t *testing.T) {
-	harness.Parallel(t)
-	member := harness.Etcd(t, cluster.Config{}).Members[0]
-	p := harness.Start(t, member.Endpoint, nil, "08-txn-lock", "-work", "1m")
+	t.Parallel()
+	member := etcdtest.Etcd(t, cluster.Config{}).Members[0]
+	p := harness.Start(t, member.Endpoint, nil, "08-txn-lock", "-work", "1h", "-ttl", "600")
 	p.Await(t, "has the lock")
-	if err := member.Pause(); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, member.Pause())
 	// Two signals that come together are one.
-	harness.Eventually(t, 3*time.Second, "it ends", func() bool {
+	harness.Eventually(t, "it ends", func() bool {
 		p.Process.Signal(syscall.SIGINT)
 		return p.HasEnded()
 	})
@@ -142,20 +136,16 @@ func TestSecondCtrlC(t *testing.T) {
 // TestCtrlCWhileConnecting interrupts a lesson that waits for an answer to its first
 // question.
 func TestCtrlCWhileConnecting(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	defer listener.Close()
-	p := harness.Start(t, listener.Addr().String(), []string{"ETCDCTL_DIAL_TIMEOUT=1m"}, "02-put")
+	p := harness.Start(t, listener.Addr().String(), []string{harness.Patient}, "02-put")
 	conn, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	defer conn.Close()
 	harness.Interrupt(t, p)
-	got := p.WaitUntil(t, time.Now().Add(20*time.Second))
+	got := inTimeOf(t, p)
 	if got.Status != 1 || got.Stderr != "02-put: interrupted: connect to etcd\n" {
 		t.Errorf("status %d\n%s", got.Status, got.Stderr)
 	}

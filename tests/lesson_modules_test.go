@@ -30,9 +30,7 @@ func TestOneEtcdVersion(t *testing.T) {
 	tags := regexp.MustCompile(`quay\.io/coreos/etcd:([\w.-]+)`)
 	for _, name := range []string{"docker-compose.yml", "README.md"} {
 		text, err := os.ReadFile(filepath.Join(harness.Root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		found := tags.FindAllSubmatch(text, -1)
 		if len(found) == 0 && name == "docker-compose.yml" {
 			t.Errorf("%s names no image", name)
@@ -135,28 +133,6 @@ func checkFiles(folder string, limits map[string]int) error {
 		}
 	}
 	return errors.Join(wrong...)
-}
-
-// TestLessonFilesCanFail has folders refused for one file each.
-func TestLessonFilesCanFail(t *testing.T) {
-	right := strings.Repeat("\tx // why\n\n\t// why\n", 80)
-	for _, c := range []struct{ name, file, content, err string }{
-		{"right", "main.go", right, ""},
-		{"a second file", "lock.go", right, ""},
-		{"80 columns", "main.go", "\t" + strings.Repeat("é", 76), ""},
-
-		{"another file", "notes.txt", "", "does not belong"},
-		{"a file of another lesson", "follow.go", right, "does not belong"},
-		{"81 columns", "lock.go", "\t" + strings.Repeat("x", 77), "lock.go:1 is wider"},
-		{"81 lines", "lock.go", right + "x", "81 lines of code"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			folder := t.TempDir()
-			writeFiles(t, folder, map[string]string{"go.mod": "", "go.sum": "", "main.go": right})
-			writeFiles(t, folder, map[string]string{c.file: c.content})
-			harness.Refused(t, checkFiles(folder, lessonFiles("08-txn-lock")), c.err)
-		})
-	}
 }
 
 // module is what go mod edit -json prints of a go.mod file.

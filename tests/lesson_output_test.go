@@ -12,14 +12,15 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // quick are the flags that shorten the waits of the lessons that have some.
 var quick = map[string][]string{
-	"05-lease":    {"-ttl", "2"},
-	"06-watch":    {"-for", "6s"},
-	"08-txn-lock": {"-work", "500ms", "-ttl", "1"},
+	"05-lease":    {"-ttl", "3"},
+	"06-watch":    {"-for", "12s"}, // It takes three, and so long on a slow machine.
+	"08-txn-lock": {"-work", "500ms", "-ttl", "30"},
 }
 
 // says is what a lesson must have printed, as patterns: in this order when it runs
@@ -38,9 +39,9 @@ var says = map[string]struct{ alone, anyway []string }{
 	"04-delete": {[]string{`One key: deleted 1, previous values 0`, `WithPrevKV: deleted 1, previous values 1`,
 		`was "run job2"\n`, `again: deleted 0, previous values 0`, `A prefix: deleted 2, previous values 2`, `was "run job4"\n$`},
 		[]string{`job4 @ \d+\n`, `One key: `, `The same key again: `, `A prefix: `}},
-	"05-lease": {[]string{`granted for 2 s\n`, `left: \[/cron/jobs/lease/job1\]\n  -1 of 0 s left: \[\]\n`},
-		[]string{`granted for 2 s\n`, `[34] renewals in 3 s`, `of 2 s left: `, `-1 of 0 s left: \[\]\n`,
-			`that is revoked:\n  lease [0-9a-f]+, granted for 2 s\n  -1 of 0 s left: \[\]\n$`}},
+	"05-lease": {[]string{`granted for 3 s\n`, `left: \[/cron/jobs/lease/job1\]\n  -1 of 0 s left: \[\]\n`},
+		[]string{`granted for 3 s\n`, `[2-5] renewals in 4 s`, `of 3 s left: `, `-1 of 0 s left: \[\]\n`,
+			`that is revoked:\n  lease [0-9a-f]+, granted for 3 s\n  -1 of 0 s left: \[\]\n$`}},
 	"06-watch": {[]string{`PUT .*"hello"\n`, `PUT .*"world", was "hello"\n`, `DELETE .*"", was "world"\n$`},
 		[]string{`the present @ \d+: \d+ keys\n`, `PUT `, `DELETE `}},
 	"07-op": {[]string{`get .*"host1"\n`, `read  "host1" @ (\d+)\n  refused: it is no longer @ \d+\n`, `read  "host1 host2" @ \d+\n`,
@@ -54,14 +55,20 @@ var says = map[string]struct{ alone, anyway []string }{
 // store that holds keys of others, which it must leave as they are.
 func TestLessons(t *testing.T) {
 	t.Parallel()
+	etcdtest.ReserveFirst(t, 1)
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
+	harness.PutNeighbours(t, client)
+	before := harness.Neighbours(t, client)
+	t.Cleanup(func() {
+		harness.NoLeases(t, client)
+		if after := harness.Neighbours(t, client); after != before {
+			t.Errorf("keys of others before:\n%s\nand after:\n%s", before, after)
+		}
+	})
 	for _, lesson := range harness.Lessons {
 		t.Run(lesson, func(t *testing.T) {
-			harness.Parallel(t)
-			etcd := harness.Etcd(t, cluster.Config{})
-			client := harness.Connect(t, etcd.Endpoints()...)
-			harness.PutNeighbours(t, client)
-			before := harness.Neighbours(t, client)
-
+			t.Parallel()
 			once := func(patterns ...string) string {
 				got := harness.Run(t, etcd.Endpoints()[0], nil, lesson, quick[lesson]...)
 				if got.Status != 0 || got.Stderr != "" {
@@ -86,11 +93,6 @@ func TestLessons(t *testing.T) {
 				both.Go(func() { once(says[lesson].anyway...) })
 			}
 			both.Wait()
-
-			harness.NoLeases(t, client)
-			if after := harness.Neighbours(t, client); after != before {
-				t.Errorf("keys of others before:\n%s\nand after:\n%s", before, after)
-			}
 		})
 	}
 }
@@ -100,9 +102,9 @@ var numbers = regexp.MustCompile(`\b[0-9a-f]{16}\b|\d+`)
 
 // TestConnectCounts has lesson 01 count keys that others have put.
 func TestConnectCounts(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	for _, key := range []string{"/cron/jobs", "/cron/jobs/a", "/cron/jobs/b/c", "/cron/jobs0"} {
 		if _, err := client.Put(harness.Soon(t), key, ""); err != nil {
 			t.Fatal(err)
@@ -117,11 +119,11 @@ func TestConnectCounts(t *testing.T) {
 // TestPutReadsItsOwn writes between a put of lesson 02 and its reading of what that
 // put made.
 func TestPutReadsItsOwn(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
-	client, network := harness.Connect(t, etcd.Endpoints()...), harness.NewRelay(t, etcd.Endpoints()[0])
-	network.Slow(200 * time.Millisecond)
-	lesson := harness.Start(t, network.Address, []string{"ETCDCTL_DIAL_TIMEOUT=30s"}, "02-put")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client, network := etcdtest.Connect(t, etcd.Endpoints()...), harness.NewRelay(t, etcd.Endpoints()[0])
+	network.Slow(60 * time.Millisecond)
+	lesson := harness.Start(t, network.Address, []string{harness.Patient}, "02-put")
 	lesson.Await(t, `-> "hello"`)
 	if _, err := client.Put(harness.Soon(t), "/cron/jobs/put/job1", "between"); err != nil {
 		t.Fatal(err)
@@ -135,8 +137,8 @@ func TestPutReadsItsOwn(t *testing.T) {
 
 // TestLeaseSaysWhatWasGranted asks for a TTL that etcd does not have.
 func TestLeaseSaysWhatWasGranted(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{Args: []string{"--election-timeout=2000"}})
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{Args: []string{"--election-timeout=2000"}})
 	got := harness.Run(t, etcd.Endpoints()[0], nil, "05-lease", "-ttl", "1")
 	if got.Status != 0 || strings.Count(got.Stdout, "granted for 3 s") != 2 ||
 		!strings.Contains(got.Stdout, "renewals in 4 s") {
@@ -146,15 +148,15 @@ func TestLeaseSaysWhatWasGranted(t *testing.T) {
 
 // TestFailedWriteEndsTheWatch has etcd refuse what the writer of lesson 06 puts.
 func TestFailedWriteEndsTheWatch(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	full := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}
 	if _, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(harness.Soon(t), full); err != nil {
 		t.Fatal(err)
 	}
-	lesson := harness.Start(t, etcd.Endpoints()[0], nil, "06-watch", "-for", "5m")
-	got := lesson.WaitUntil(t, time.Now().Add(30*time.Second))
+	lesson := harness.Start(t, etcd.Endpoints()[0], nil, "06-watch", "-for", "1h")
+	got := lesson.Wait(t)
 	if got.Status != 1 || !strings.Contains(got.Stderr, "space exceeded (compact the history") {
 		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
@@ -164,12 +166,13 @@ func TestFailedWriteEndsTheWatch(t *testing.T) {
 // its own and looks for goroutines of the lesson once it has returned. The
 // lesson folders hold nothing for that: the test is laid over them.
 func TestLessonLeavesNoGoroutine(t *testing.T) {
+	etcdtest.NeedsLong(t, "it links each lesson with a test")
 	t.Parallel()
 	for _, lesson := range harness.Lessons {
 		t.Run(lesson, func(t *testing.T) {
-			harness.Parallel(t)
+			t.Parallel()
 			binary := harness.Overlaid(t, lesson)
-			etcd := harness.Etcd(t, cluster.Config{})
+			etcd := etcdtest.Etcd(t, cluster.Config{})
 			for _, how := range []string{"to the end", "interrupted"} {
 				args := append([]string{"-test.v", "-test.timeout", "1m", "-test.run", "Goroutines"}, quick[lesson]...)
 				cmd := exec.CommandContext(harness.Soon(t), binary, args...)

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/version"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -26,7 +27,7 @@ var sizes = [...]int{1, 3}
 // TestReleases runs the tour, unchanged, against servers of these releases. With
 // all of them it must print the same.
 func TestReleases(t *testing.T) {
-	harness.NeedsLong(t, "it builds other etcd servers")
+	etcdtest.NeedsNightly(t, "it builds other etcd servers")
 	// All tours build the lessons into the same folder. This one does, and fails
 	// at once; those that run side by side then find them built.
 	harness.Run(t, harness.Nobody, nil, "classroom", "tour")
@@ -43,7 +44,7 @@ func TestReleases(t *testing.T) {
 				}
 				for j, size := range sizes {
 					t.Run(fmt.Sprint("members ", size), func(t *testing.T) {
-						harness.Parallel(t)
+						t.Parallel()
 						printed[i][j] = tourOf(t, release, program, size)
 					})
 				}
@@ -72,13 +73,11 @@ func TestReleases(t *testing.T) {
 // prints, as lines without what differs from run to run.
 func tourOf(t *testing.T, release, program string, members int) []string {
 	t.Helper()
-	etcd := harness.Etcd(t, cluster.Config{Program: program, Members: members})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	etcd := etcdtest.Etcd(t, cluster.Config{Program: program, Members: members})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	for _, endpoint := range etcd.Endpoints() {
 		status, err := client.Status(harness.Soon(t), endpoint)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		if status.Version != release {
 			t.Errorf("%s is etcd %s, want %s", endpoint, status.Version, release)
 		}
@@ -106,14 +105,10 @@ func buildServer(t *testing.T, release string) string {
 	t.Helper()
 	dir := t.TempDir()
 	source, err := os.ReadFile(filepath.Join("testdata", "server", "main.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	mod := "module server\n\ngo 1.26.0\n\nrequire go.etcd.io/etcd/server/v3 v" + release + "\n"
 	for name, content := range map[string][]byte{"main.go": source, "go.mod": []byte(mod)} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
 	program := filepath.Join(dir, "etcd")
 	// With -mod=mod the build completes go.mod and go.sum.

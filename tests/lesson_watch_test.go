@@ -11,34 +11,35 @@ import (
 	"time"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // TestFollowWaitsForLeader takes lesson 06 its majority: it says so once, asks
 // again only now and then, and shows what changes after that.
 func TestFollowWaitsForLeader(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	watched := etcd.Members[0]
 	lesson := harness.Start(t, watched.Endpoint, nil, "06-watch", "-for", "5m")
 	lesson.Await(t, "DELETE")
 	for _, m := range etcd.Members[1:] {
-		if err := m.Kill(); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, m.Kill())
 	}
 	lesson.Await(t, "no leader")
-	before := watchRequests(t, watched)
-	time.Sleep(3 * time.Second) // The time in which it could ask too often.
-	if asked := watchRequests(t, watched) - before; asked < 2 || asked > 30 {
-		t.Errorf("in three seconds without a leader it asks %d times", asked)
+	before, began, asked := watchRequests(t, watched), time.Now(), 0
+	harness.Eventually(t, "it asks again, and again", func() bool {
+		asked = watchRequests(t, watched) - before
+		return asked >= 4
+	})
+	if took := time.Since(began); took < time.Duration(asked)*100*time.Millisecond {
+		t.Errorf("without a leader it asks %d times in %v", asked, took)
 	}
 	for _, m := range etcd.Members[1:] {
-		if err := m.Start(harness.Soon(t)); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, m.Start(harness.Soon(t)))
 	}
-	client := harness.Connect(t, etcd.Endpoints()...)
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	if _, err := client.Put(harness.Soon(t), "/cron/jobs/watch/mine", "after all"); err != nil {
 		t.Fatal(err)
 	}
@@ -55,9 +56,10 @@ func TestFollowWaitsForLeader(t *testing.T) {
 // are so many that etcd sends them in three parts, each of which has the revision of
 // the last change in its header. The client keeps one part for who is busy, not two.
 func TestFollowSlowly(t *testing.T) {
-	t.Parallel() // With no slot of its own: it only waits.
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	prints, end := startFollow(t, etcd.Members[0].Endpoint)
 	put := func(name string) {
 		t.Helper()
@@ -67,7 +69,7 @@ func TestFollowSlowly(t *testing.T) {
 	}
 	prints("present")
 	const many = 2100 // etcd sends up to 1000 revisions at once.
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Limit)
 	defer cancel()
 	var writers sync.WaitGroup
 	for range 21 {
@@ -83,15 +85,11 @@ func TestFollowSlowly(t *testing.T) {
 	put("go")
 	prints("seen " + watchDir + "1")
 	for _, m := range etcd.Members[1:] {
-		if err := m.Kill(); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, m.Kill())
 	}
 	prints("no leader")
 	for _, m := range etcd.Members[1:] {
-		if err := m.Start(harness.Soon(t)); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, m.Start(harness.Soon(t)))
 	}
 	put("last")
 	prints("seen " + watchDir + "last")
@@ -104,8 +102,9 @@ func TestFollowSlowly(t *testing.T) {
 // majority. The member that is left does not know that yet: it goes on to wait for
 // the others, and the read waits with it.
 func TestFollowReadsWithoutLeader(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	alone := harness.Leader(t, etcd)
 	network := harness.NewRelay(t, alone.Endpoint)
 	network.Hold()
@@ -134,9 +133,7 @@ func startFollow(t *testing.T, endpoint string) (prints func(text string), end f
 	follower, stdin := harness.StartOverlaid(t, "06-watch", t.Name(), []string{"ETCDCTL_ENDPOINTS=" + endpoint})
 	prints = func(text string) {
 		t.Helper()
-		if err := follower.Printed(text, time.Minute); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, follower.Printed(text, harness.Limit))
 	}
 	return prints, func() harness.Result {
 		t.Helper()
@@ -148,8 +145,9 @@ func startFollow(t *testing.T, endpoint string) (prints func(text string), end f
 // TestWatchLeavesHungMember pauses the member that lesson 06 watches, without a word
 // to the connection. The client has to find out, and go on with another member.
 func TestWatchLeavesHungMember(t *testing.T) {
-	t.Parallel() // With no slot of its own: it only waits.
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	lesson := harness.Start(t, strings.Join(etcd.Endpoints(), ","), nil, "06-watch", "-for", "5m")
 	lesson.Await(t, "DELETE")
 	var others []string
@@ -164,59 +162,47 @@ func TestWatchLeavesHungMember(t *testing.T) {
 		t.Fatalf("%d members have no watch", len(others))
 	}
 	harness.Leader(t, etcd)
-	if _, err := harness.Connect(t, others...).Put(harness.Soon(t), watchDir+"mine", "after all"); err != nil {
+	if _, err := etcdtest.Connect(t, others...).Put(harness.Soon(t), watchDir+"mine", "after all"); err != nil {
 		t.Fatal(err)
 	}
 	// 10 s without a sign of life, and 6 s to answer a ping.
-	if err := lesson.Printed(`"after all"`, 25*time.Second); err != nil {
-		t.Error(err)
-	}
+	lesson.Await(t, `"after all"`)
 }
 
 // watchRequests returns how often a member was asked to watch.
 func watchRequests(t *testing.T, m *cluster.Member) int {
 	t.Helper()
 	count, err := harness.Machine.Metric(harness.Soon(t), m.Endpoint, "grpc_server_started_total{", `grpc_method="Watch"`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	return count
 }
 
 // TestWatchSurvivesCompaction compacts what the watch has not seen yet, while
 // etcd is restarted and the lesson paused.
 func TestWatchSurvivesCompaction(t *testing.T) {
-	leave := harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
 	endpoint := etcd.Endpoints()[0]
-	lesson := harness.Start(t, endpoint, nil, "06-watch", "-for", "15s")
+	lesson := harness.Start(t, endpoint, nil, "06-watch", "-for", "1h")
 	lesson.Await(t, "DELETE")
-	if err := lesson.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	if err := etcd.Members[0].Restart(harness.Soon(t)); err != nil {
-		t.Fatal(err)
-	}
-	client := harness.Connect(t, endpoint)
+	harness.NoError(t, lesson.Process.Signal(syscall.SIGSTOP))
+	harness.NoError(t, etcd.Members[0].Restart(harness.Soon(t)))
+	client := etcdtest.Connect(t, endpoint)
 	for range 2 {
 		put, err := client.Put(harness.Soon(t), "/cron/jobs/watch/mine", "missed")
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		if _, err := client.Compact(harness.Soon(t), put.Header.Revision); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := lesson.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, lesson.Process.Signal(syscall.SIGCONT))
 	lesson.Await(t, "the history was compacted")
 	lesson.Await(t, "1 keys")
 	if _, err := client.Put(harness.Soon(t), "/cron/jobs/watch/mine", "seen"); err != nil {
 		t.Fatal(err)
 	}
 	lesson.Await(t, `-> "seen"`)
-	leave()
+	harness.Interrupt(t, lesson)
 	if got := lesson.Wait(t); got.Status != 0 || got.Stderr != "" {
 		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"example.com/etcd-by-example/classroom/class"
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
 	"example.com/etcd-by-example/classroom/judge"
 	"example.com/etcd-by-example/tests/internal/harness"
@@ -24,7 +25,7 @@ import (
 
 // classSize is how many learners a proof has, and all at once. A desk is a process.
 func classSize(short, long int) int {
-	if harness.Long() {
+	if etcdtest.Nightly() {
 		return long
 	}
 	return short
@@ -39,9 +40,7 @@ func (r *room) sitAll(t testing.TB, prefix string, count int) []*seat {
 		seats[i].Running = seats[i].try(t, r.code)
 	}
 	for _, s := range seats {
-		if err := s.Printed("Ctrl-C leaves.", time.Minute); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, s.Printed("Ctrl-C leaves.", time.Minute))
 	}
 	return seats
 }
@@ -86,9 +85,10 @@ func runBounded(t testing.TB, endpoint string, env []string, name string, args .
 // small. Then all contend for the one lock of the class. The short form has a few
 // learners and the quick lessons.
 func TestClassProof(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "a room of learners")
+	t.Parallel()
 	size, names := 6, []string{"01-connect", "02-put", "04-delete", "07-op"}
-	if harness.Long() {
+	if etcdtest.Nightly() {
 		size, names = 100, harness.Lessons
 	}
 	r := openRoom(t, 1)
@@ -107,9 +107,10 @@ func TestClassProof(t *testing.T) {
 // The ratio is class/plain; at most 1.3 is the aim.
 func BenchmarkClass(b *testing.B) {
 	const size = 100
-	r := openRoom(b, 1)
+	etcdtest.Reserve(b, 2)
+	r := newRoom(b, 1)
 	seats := r.sitAll(b, "learner-", size)
-	plain := harness.Etcd(b, cluster.Config{})
+	plain := etcdtest.Etcd(b, cluster.Config{})
 	var with, without time.Duration
 	for b.Loop() {
 		without += runAll(b, size, harness.Lessons, func(i int) (string, []string) {
@@ -152,7 +153,7 @@ func contendInClass(t *testing.T, r *room, seats []*seat) {
 	recorder, err := history.Start(t.Context(), history.Source{Etcd: etcd})
 	harness.NoError(t, err)
 	defer recorder.Close()
-	harness.Eventually(t, time.Minute, "the store is recorded", func() bool { return recorder.Record().Last() > 0 })
+	harness.Eventually(t, "the store is recorded", func() bool { return recorder.Record().Last() > 0 })
 	first := recorder.Record().Last()
 	var all sync.WaitGroup
 	for _, s := range seats {
@@ -166,7 +167,7 @@ func contendInClass(t *testing.T, r *room, seats []*seat) {
 	all.Wait()
 	lock, result := class.Prefix(class.Common)+lockKey, class.Prefix(class.Common)+resultKey
 	written := int64(0)
-	harness.Eventually(t, time.Minute, "all results are recorded", func() bool {
+	harness.Eventually(t, "all results are recorded", func() bool {
 		if last := recorder.Record().Present().Get(result); last != nil {
 			written = last.Version
 		}
@@ -185,7 +186,8 @@ func contendInClass(t *testing.T, r *room, seats []*seat) {
 // TestClassJoinsProof has learners join while others work. Whoever is let in changes the
 // users of etcd, and each such change refuses what is under way: nobody notices.
 func TestClassJoinsProof(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "a room of learners")
+	t.Parallel()
 	working, joining := classSize(4, 40), classSize(4, 34)
 	r := openRoom(t, classSize(1, 3))
 	seats := r.sitAll(t, "at-work-", working)
@@ -221,7 +223,8 @@ func TestClassJoinsProof(t *testing.T) {
 // TestClassMajorityProof has lesson 06 run at a desk while a majority is gone: it tells of
 // it, and goes on when it is back. Then the leader is killed for all.
 func TestClassMajorityProof(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
 	r := openRoom(t, 3)
 	ann := r.sit(t, "ann")
 	got := harness.Run(t, ann.own, nil, "01-connect")
@@ -239,8 +242,8 @@ func TestClassMajorityProof(t *testing.T) {
 	act("kill", "followers")
 	lesson.Await(t, "etcd has no leader: waiting for one")
 	act("restart", "stopped")
-	own := harness.Connect(t, ann.own)
-	harness.Eventually(t, time.Minute, "etcd writes again", func() bool {
+	own := etcdtest.Connect(t, ann.own)
+	harness.Eventually(t, "etcd writes again", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		_, err := own.Put(ctx, "/cron/jobs/watch/mine", "back")
@@ -248,7 +251,7 @@ func TestClassMajorityProof(t *testing.T) {
 	})
 	lesson.Await(t, `-> "back"`)
 	act("kill", "leader")
-	harness.Eventually(t, time.Minute, "another leader writes", func() bool {
+	harness.Eventually(t, "another leader writes", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		_, err := own.Put(ctx, "/cron/jobs/watch/mine", "led by another")

@@ -18,6 +18,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -209,7 +210,7 @@ func number(value string) int {
 }
 
 func TestCounterChecker(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
 	const s = time.Second
 	// Calls of one key follow each other, one a second, unless they say more.
 	reads := func(value string, revision int64) call {
@@ -306,14 +307,15 @@ func TestCounterChecker(t *testing.T) {
 // between the acknowledged and the attempted number, and the history of this
 // and of plain puts and gets is linearizable, also when leaders are killed.
 func TestCounterProof(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
 	kills, least := 1, 1000
-	if harness.Long() {
+	if etcdtest.Nightly() {
 		kills, least = 8, 8000
 	}
 	rng := harness.Random(t)
 	file := newRecord(t)
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	c := newCounter(t, rng, etcd, file)
 
 	var clients sync.WaitGroup
@@ -340,7 +342,7 @@ func TestCounterProof(t *testing.T) {
 	more := func(calls int) {
 		t.Helper()
 		from := c.answered.Load()
-		harness.Eventually(t, 5*time.Minute, "calls are answered", func() bool {
+		harness.Within(t, 5*time.Minute, "calls are answered", func() bool {
 			return c.answered.Load() >= from+int64(calls)
 		})
 	}
@@ -348,9 +350,7 @@ func TestCounterProof(t *testing.T) {
 		more(least / (2 * kills))
 		killed := harness.KillLeader(t, etcd)
 		more(least / (2 * kills))
-		if err := killed.Start(harness.Soon(t)); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, killed.Start(harness.Soon(t)))
 	}
 	more(least / 2)
 	stopped()
@@ -394,11 +394,12 @@ func TestCounterProof(t *testing.T) {
 // read at the same time. With the comparison only one can; without, the checker
 // must notice.
 func TestCounterWithoutCompare(t *testing.T) {
+	etcdtest.NeedsLong(t, "three members")
 	t.Parallel()
 	for _, compare := range []bool{true, false} {
 		t.Run(fmt.Sprintf("compare=%t", compare), func(t *testing.T) {
-			harness.Parallel(t)
-			etcd := harness.Etcd(t, cluster.Config{Members: 3})
+			t.Parallel()
+			etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 			c := newCounter(t, harness.Random(t), etcd, newRecord(t))
 			c.compare = compare
 			for range 10 {
@@ -452,7 +453,7 @@ func newCounter(t *testing.T, rng *rand.Rand, etcd *cluster.Cluster,
 		rng.Shuffle(len(endpoints), func(i, j int) {
 			endpoints[i], endpoints[j] = endpoints[j], endpoints[i]
 		})
-		c.clients = append(c.clients, harness.Connect(t, endpoints...))
+		c.clients = append(c.clients, etcdtest.Connect(t, endpoints...))
 	}
 	return c
 }
@@ -495,7 +496,7 @@ func (c *counter) get(n int, key string) (call, bool) {
 // last reads the key when no client does anything any more.
 func (c *counter) last(t *testing.T, key string) {
 	t.Helper()
-	harness.Eventually(t, 30*time.Second, key+" is read", func() bool {
+	harness.Eventually(t, key+" is read", func() bool {
 		_, ok := c.get(0, key)
 		return ok
 	})

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
@@ -24,14 +25,15 @@ import (
 // TestHistoryProof records an etcd while its leaders are killed, its members restart
 // and its history is compacted, and asks etcd itself what was at each revision.
 func TestHistoryProof(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
 	rounds, each := 3, 100 // A paused member takes half a minute more.
-	if harness.Long() {
+	if etcdtest.Nightly() {
 		rounds, each = 20, 500
 	}
 	random := harness.Random(t)
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
 	record := recorder.Record()
 	compacted, asked := int64(1), 0
@@ -44,45 +46,35 @@ func TestHistoryProof(t *testing.T) {
 		}
 		from := record.Last()
 		written := func(n int) {
-			harness.Eventually(t, time.Minute, "the writers go on", func() bool { return record.Last() >= from+int64(n) })
+			harness.Eventually(t, "the writers go on", func() bool { return record.Last() >= from+int64(n) })
 		}
 		written(each / 2)
 		switch round % 4 {
 		case 0:
-			if err := harness.KillLeader(t, etcd).Start(harness.Soon(t)); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, harness.KillLeader(t, etcd).Start(harness.Soon(t)))
 		case 1:
 			compacted = record.Last() - 10
 			if _, err := client.Compact(harness.Soon(t), compacted); err != nil {
 				t.Fatal(err)
 			}
 		case 2:
-			if err := etcd.Members[random.IntN(3)].Restart(harness.Soon(t)); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, etcd.Members[random.IntN(3)].Restart(harness.Soon(t)))
 		case 3:
 			m := etcd.Members[random.IntN(3)]
-			if err := m.Pause(); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, m.Pause())
 			// Whoever asks it waits for 10 s, so there are few.
 			now := record.Last()
-			harness.Eventually(t, time.Minute, "the writers go on without it", func() bool { return record.Last() >= now+20 })
-			if err := m.Resume(); err != nil {
-				t.Fatal(err)
-			}
+			harness.Eventually(t, "the writers go on without it", func() bool { return record.Last() >= now+20 })
+			harness.NoError(t, m.Resume())
 		}
 		written(each)
 		stop()
 		writers.Wait()
 
 		get, err := client.Get(harness.Soon(t), "none")
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		last := get.Header.Revision
-		harness.Eventually(t, time.Minute, "all is recorded", func() bool { return record.Last() >= last })
+		harness.Eventually(t, "all is recorded", func() bool { return record.Last() >= last })
 		for n := max(from, compacted); n <= last; n++ {
 			compareAt(t, client, record, n)
 			asked++
@@ -97,9 +89,10 @@ func TestHistoryProof(t *testing.T) {
 // TestRecorderReadsOneRevision begins to record a store of several pages that is
 // written to all the time.
 func TestRecorderReadsOneRevision(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	etcdtest.NeedsLong(t, "thousands of revisions")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	key := func(i int) string { return fmt.Sprintf("/k/%04d", i%1000) }
 	for i := range 1000 {
 		if _, err := client.Put(harness.Soon(t), key(i), ""); err != nil {
@@ -120,7 +113,7 @@ func TestRecorderReadsOneRevision(t *testing.T) {
 	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
 	record := recorder.Record()
 	first := record.First()
-	harness.Eventually(t, time.Minute, "the writers go on", func() bool {
+	harness.Eventually(t, "the writers go on", func() bool {
 		return recorder.Record() != record || record.Last() > first+1000
 	})
 	if recorder.Record() != record {
@@ -132,9 +125,10 @@ func TestRecorderReadsOneRevision(t *testing.T) {
 // TestRecorderKeepsItsRecord has an etcd go away, and come back with the same store. A
 // recorder that asks which store it is gets no answer at first.
 func TestRecorderKeepsItsRecord(t *testing.T) {
-	harness.Parallel(t)
-	etcd := harness.Etcd(t, cluster.Config{})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	etcdtest.NeedsLong(t, "an etcd that goes away")
+	t.Parallel()
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	if _, err := client.Put(harness.Soon(t), "/k", ""); err != nil {
 		t.Fatal(err)
 	}
@@ -152,22 +146,16 @@ func TestRecorderKeepsItsRecord(t *testing.T) {
 	put := func() {
 		t.Helper()
 		answer, err := client.Put(harness.Soon(t), "/k", "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		harness.Eventually(t, time.Minute, "the put is recorded", func() bool {
+		harness.NoError(t, err)
+		harness.Eventually(t, "the put is recorded", func() bool {
 			return recorder.Record() != record || record.Last() == answer.Header.Revision
 		})
 	}
 	put() // What is asked about is the last change that was recorded.
-	if err := etcd.Members[0].Kill(); err != nil {
-		t.Fatal(err)
-	}
-	harness.Eventually(t, time.Minute, "the recorder has noticed", func() bool { return recorder.Trouble() != nil })
-	if err := etcd.Members[0].Start(harness.Soon(t)); err != nil {
-		t.Fatal(err)
-	}
-	harness.Eventually(t, time.Minute, "the recorder has asked", refused.Load)
+	harness.NoError(t, etcd.Members[0].Kill())
+	harness.Eventually(t, "the recorder has noticed", func() bool { return recorder.Trouble() != nil })
+	harness.NoError(t, etcd.Members[0].Start(harness.Soon(t)))
+	harness.Eventually(t, "the recorder has asked", refused.Load)
 	put()
 	if recorder.Record() != record {
 		t.Error("the record was begun anew")
@@ -179,11 +167,9 @@ func TestRecorderKeepsItsRecord(t *testing.T) {
 func recordEtcd(t *testing.T, source history.Source) *history.Recorder {
 	t.Helper()
 	recorder, err := history.Start(t.Context(), source)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	t.Cleanup(recorder.Close)
-	harness.Eventually(t, time.Minute, "the store is read", func() bool { return recorder.Record().Last() > 0 })
+	harness.Eventually(t, "the store is read", func() bool { return recorder.Record().Last() > 0 })
 	keep(t, recorder.Record())
 	return recorder
 }
@@ -227,9 +213,7 @@ func scribble(ctx context.Context, client *clientv3.Client, random *rand.Rand) {
 func compareAt(t *testing.T, client *clientv3.Client, record *history.Record, revision int64) {
 	t.Helper()
 	get, err := client.Get(harness.Soon(t), "\x00", clientv3.WithFromKey(), clientv3.WithRev(revision))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	want := map[string]history.KeyValue{}
 	for _, kv := range get.Kvs {
 		made := *history.NewKeyValue(kv)
@@ -237,9 +221,7 @@ func compareAt(t *testing.T, client *clientv3.Client, record *history.Record, re
 		want[made.Key] = made
 	}
 	moment, err := record.At(revision)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	got := map[string]history.KeyValue{}
 	for kv := range moment.Range("") {
 		got[kv.Key] = *kv
@@ -263,9 +245,9 @@ func TestAnotherStore(t *testing.T) {
 		{"not told of, and nothing in it", false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			harness.Parallel(t)
-			etcd := harness.Etcd(t, cluster.Config{})
-			client := harness.Connect(t, etcd.Endpoints()...)
+			t.Parallel()
+			etcd := etcdtest.Etcd(t, cluster.Config{})
+			client := etcdtest.Connect(t, etcd.Endpoints()...)
 			source := history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}}
 			if c.told {
 				source.Emptied = etcd.Emptied
@@ -277,17 +259,15 @@ func TestAnotherStore(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			harness.Eventually(t, time.Minute, "the puts are recorded", func() bool { return old.Last() == 6 })
-			if err := etcd.Reset(harness.Soon(t)); err != nil {
-				t.Fatal(err)
-			}
+			harness.Eventually(t, "the puts are recorded", func() bool { return old.Last() == 6 })
+			harness.NoError(t, etcd.Reset(harness.Soon(t)))
 			for i := range c.after {
 				if _, err := client.Put(harness.Soon(t), fmt.Sprint("/new/", i), ""); err != nil {
 					t.Fatal(err)
 				}
 			}
 			last := int64(1 + c.after)
-			harness.Eventually(t, time.Minute, "the new store is recorded", func() bool {
+			harness.Eventually(t, "the new store is recorded", func() bool {
 				now := recorder.Record()
 				return now != old && now.Last() == last
 			})

@@ -9,16 +9,18 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // TestHowLeasesEnd has leases end in all ways, and looks at what is recorded.
 func TestHowLeasesEnd(t *testing.T) {
+	etcdtest.NeedsLong(t, "leases that run for half a minute")
 	t.Parallel()
 	record := func(t *testing.T, members int) (*history.Recorder, *clientv3.Client, *cluster.Cluster, *harness.Relay) {
-		harness.Parallel(t)
-		etcd := harness.Etcd(t, cluster.Config{Members: members})
+		t.Parallel()
+		etcd := etcdtest.Etcd(t, cluster.Config{Members: members})
 		endpoints := etcd.Endpoints()
 		var r *harness.Relay
 		if members == 1 {
@@ -26,15 +28,13 @@ func TestHowLeasesEnd(t *testing.T) {
 			endpoints = []string{r.Address}
 		}
 		recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: endpoints}})
-		harness.Eventually(t, 20*time.Second, "the members have counted", func() bool { return recorder.Renewals() == 0 })
-		return recorder, harness.Connect(t, etcd.Endpoints()...), etcd, r
+		harness.Eventually(t, "the members have counted", func() bool { return recorder.Renewals() == 0 })
+		return recorder, etcdtest.Connect(t, etcd.Endpoints()...), etcd, r
 	}
 	grant := func(t *testing.T, client *clientv3.Client, ttl int64, keys ...string) clientv3.LeaseID {
 		t.Helper()
 		lease, err := client.Grant(harness.Soon(t), ttl)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		for _, key := range keys {
 			if _, err := client.Put(harness.Soon(t), key, "", clientv3.WithLease(lease.ID)); err != nil {
 				t.Fatal(err)
@@ -51,7 +51,7 @@ func TestHowLeasesEnd(t *testing.T) {
 	// known waits for a lease to be known by etcd's own words.
 	known := func(t *testing.T, recorder *history.Recorder, lease clientv3.LeaseID) (known history.Lease) {
 		t.Helper()
-		harness.Eventually(t, 20*time.Second, "the lease is asked for", func() bool {
+		harness.Eventually(t, "the lease is asked for", func() bool {
 			for _, l := range recorder.Record().Present().Leases() {
 				if l.ID == int64(lease) && l.TTL > 0 {
 					known = l
@@ -85,7 +85,7 @@ func TestHowLeasesEnd(t *testing.T) {
 		for range 2 {
 			known(t, recorder, grant(t, client, 1, "/a", "/b"))
 			known(t, recorder, grant(t, client, 1))
-			harness.Eventually(t, 20*time.Second, "they expire", func() bool {
+			harness.Eventually(t, "they expire", func() bool {
 				list, err := client.Leases(harness.Soon(t))
 				return err == nil && len(list.Leases) == 0
 			})
@@ -145,13 +145,9 @@ func TestHowLeasesEnd(t *testing.T) {
 		recorder, client, etcd, _ := record(t, 1)
 		lease := grant(t, client, 2, "/a")
 		known(t, recorder, lease)
-		if err := etcd.Members[0].Kill(); err != nil {
-			t.Fatal(err)
-		}
-		if err := etcd.Members[0].Start(harness.Soon(t)); err != nil {
-			t.Fatal(err)
-		}
-		harness.Eventually(t, 20*time.Second, "the lease ends", func() bool { return ends(recorder) != "" })
+		harness.NoError(t, etcd.Members[0].Kill())
+		harness.NoError(t, etcd.Members[0].Start(harness.Soon(t)))
+		harness.Eventually(t, "the lease ends", func() bool { return ends(recorder) != "" })
 		// It expired, which was counted by a member that has been asked never before.
 		if got := ends(recorder); strings.HasPrefix(got, "revoked") {
 			t.Errorf("leases have ended so: %s", got)
@@ -163,15 +159,13 @@ func TestHowLeasesEnd(t *testing.T) {
 		known(t, recorder, lease)
 		before := known(t, recorder, lease)
 		killed := harness.KillLeader(t, etcd)
-		harness.Eventually(t, 30*time.Second, "the deadline moves", func() bool {
+		harness.Eventually(t, "the deadline moves", func() bool {
 			return known(t, recorder, lease).Early.After(before.Late)
 		})
 		if got := known(t, recorder, lease); got.Renewals != 0 {
 			t.Errorf("it was renewed %d times", got.Renewals)
 		}
-		if err := killed.Start(harness.Soon(t)); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, killed.Start(harness.Soon(t)))
 		revoke(t, client, lease)
 		awaitEnds(t, recorder, "revoked with 1")
 	})
@@ -186,7 +180,7 @@ func TestHowLeasesEnd(t *testing.T) {
 			}
 			time.Sleep(200 * time.Millisecond)
 		}
-		harness.Eventually(t, 20*time.Second, fmt.Sprint(renewals, " renewals are counted"), func() bool {
+		harness.Eventually(t, fmt.Sprint(renewals, " renewals are counted"), func() bool {
 			return recorder.Renewals() == renewals
 		})
 		known := known(t, recorder, lease).Renewals

@@ -24,6 +24,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
 	"example.com/etcd-by-example/classroom/judge"
 	"example.com/etcd-by-example/tests/internal/harness"
@@ -37,9 +38,10 @@ const resultKey = "/cron/jobs/job9"
 // two hold the lock at a time, that it never stays without a lease, and that no write
 // comes in with a token other than the holder's.
 func TestLockProof(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
 	writes, each := int64(150), int64(4)
-	if harness.Long() {
+	if etcdtest.Nightly() {
 		writes, each = 10_000, 25
 	}
 	run := contend(t, rules{flag: "-guard=true", work: time.Millisecond, alone: 2, each: each,
@@ -61,7 +63,8 @@ func TestLockProof(t *testing.T) {
 // TestLockWithoutGuard shows that the checks of TestLockProof see what they are
 // for: without the guard, they have to find writes that come too late.
 func TestLockWithoutGuard(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
 	// With longer work, a fault nearly always finds a holder in the middle of it.
 	run := contend(t, rules{flag: "-guard=false", work: 20 * time.Millisecond, each: 2,
 		enough: func(a *arena) bool { return len(falls(a.results(t))) >= 3 }})
@@ -88,13 +91,9 @@ func (c *contest) holders(t *testing.T) []judge.Breach {
 	t.Helper()
 	lock := judge.Key(lockKey)
 	two, err := judge.OneHolder(c.record, 1, c.record.Last(), lock)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	unleased, err := judge.AlwaysLeased(c.record, 1, c.record.Last(), lock)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	return slices.Concat(two, unleased)
 }
 
@@ -102,9 +101,7 @@ func (c *contest) holders(t *testing.T) []judge.Breach {
 func (c *contest) results(t *testing.T) []judge.Breach {
 	t.Helper()
 	found, err := judge.Fenced(c.record, 1, c.record.Last(), judge.Key(resultKey), tokenOf(lockKey))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	return found
 }
 
@@ -221,13 +218,13 @@ func (a *arena) await(ctx context.Context, condition func() bool) {
 
 // contend has contenders run the lesson.
 func contend(t *testing.T, rules rules) *contest {
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
-	a := &arena{site: site{T: t, random: harness.Random(t), etcd: etcd, client: harness.Connect(t, etcd.Endpoints()...)}}
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
+	a := &arena{site: site{T: t, random: harness.Random(t), etcd: etcd, client: etcdtest.Connect(t, etcd.Endpoints()...)}}
 	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: a.etcd.Endpoints()}})
 	a.record = recorder.Record()
 	calls := newRecord(t)
 	limit := 4 * time.Minute
-	if harness.Long() {
+	if etcdtest.Nightly() {
 		limit = 45 * time.Minute
 	}
 	ctx, stop := context.WithTimeout(t.Context(), limit)
@@ -257,10 +254,8 @@ func contend(t *testing.T, rules rules) *contest {
 	alone.Wait()
 
 	get, err := a.client.Get(harness.Soon(t), resultKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	harness.Eventually(t, time.Minute, "all is recorded", func() bool { return a.record.Last() >= get.Header.Revision })
+	harness.NoError(t, err)
+	harness.Eventually(t, "all is recorded", func() bool { return a.record.Last() >= get.Header.Revision })
 	if recorder.Record() != a.record {
 		t.Error("the record was begun anew")
 	}
@@ -431,9 +426,7 @@ func (a *arena) cutOff(ctx context.Context) bool {
 func turns(t *testing.T, name string) (all []turn) {
 	t.Helper()
 	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	for line := range strings.Lines(string(text)) {
 		var c turn
 		if err := json.Unmarshal([]byte(line), &c); err != nil {

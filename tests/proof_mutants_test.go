@@ -5,18 +5,17 @@ package tests
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -81,7 +80,7 @@ var mutants = []mutant{
 	{"shared/config.go", "the client logs",
 		"\tconfig.Logger = zap.NewNop()\n",
 		"",
-		"tests", "^TestConnect$/^(two_of_three_are_down$|user)"},
+		"tests", "^TestConnect$/^user"},
 	{"shared/config.go", "an empty variable counts",
 		"\treturn cmp.Or(os.Getenv(\"ETCDCTL_\"+name), otherwise)",
 		"\tvalue, set := os.LookupEnv(\"ETCDCTL_\" + name)\n\treturn cmp.Or(map[bool]string{false: otherwise, true: value + \" \"}[set])",
@@ -93,11 +92,11 @@ var mutants = []mutant{
 	{"shared/connect.go", "no read before the lesson begins",
 		`client.Get(ctx, "health", clientv3.WithCountOnly())`,
 		"client.Status(ctx, config.Endpoints[0])",
-		"tests", "^TestConnect$/^(two_of_three_are_down|user_wanted)$"},
+		"tests", "^TestConnect$/^user_wanted$"},
 	{"shared/connect.go", "Connect without a deadline",
 		"\tctx, cancel := context.WithTimeout(ctx, config.DialTimeout)\n\tdefer cancel()\n\tif err := Check",
 		"\tif err := Check",
-		"tests", "^TestConnect$/^two_of_three_are_down$"},
+		"tests", "^TestConnectWithoutLeader$/^two_of_three_are_down$"},
 	{"shared/connect.go", "a user who may not read everything is refused",
 		"err != nil && !errors.Is(err, rpctypes.ErrPermissionDenied)",
 		"err != nil",
@@ -105,7 +104,7 @@ var mutants = []mutant{
 	{"shared/connect.go", "a missing leader is a timeout",
 		"err = rpctypes.ErrNoLeader",
 		"err = context.DeadlineExceeded",
-		"tests", "^TestConnect$/^two_of_three_are_down$"},
+		"tests", "^TestConnectWithoutLeader$/^two_of_three_are_down$"},
 	{"shared/connect.go", "keys without the namespace",
 		"\tclient.KV = namespace.NewKV(client.KV, prefix)\n",
 		"",
@@ -660,25 +659,20 @@ var mutants = []mutant{
 const mutantLimit = 4 * time.Minute
 
 // TestMutants breaks the code in one place at a time, and has the test of that place
-// find it. It takes an hour, so that it runs only when it is named:
-//
-//	go test -count=1 ./tests -run Mutants -long -timeout 2h
-//
-// Otherwise it looks whether the list still fits the code and docs/CONTRIBUTING.md.
+// find it. That takes an hour, with -nightly; it prints a table of what was found by
+// what. With -long it looks whether the list still fits the code.
 func TestMutants(t *testing.T) {
+	etcdtest.NeedsLong(t, "it is a test of tests")
 	t.Parallel()
 	for _, m := range mutants {
 		source, err := os.ReadFile(filepath.Join(harness.Root, m.file))
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		if n := strings.Count(string(source), m.old); n != 1 {
 			t.Errorf("%s, %s: it has %d times %q, want 1", m.file, m.broken, n, m.old)
 		}
 	}
 	checkMutantTests(t)
-	checkMutantTable(t)
-	if !harness.Long() || !strings.Contains(flag.Lookup("test.run").Value.String(), "Mutants") || t.Failed() {
+	if !etcdtest.Nightly() || t.Failed() {
 		return
 	}
 	dir := harness.CopyOfTree(t)
@@ -703,7 +697,7 @@ func TestMutants(t *testing.T) {
 			if err == nil {
 				t.Fatalf("%s does not find it", m.test)
 			}
-			t.Log(err)
+			t.Logf("%s: %s is found by %s\n%v", m.file, m.broken, m.test, err)
 		})
 	}
 }
@@ -721,6 +715,9 @@ func (m mutant) meet(ctx context.Context, dir string) error {
 	var args []string
 	if strings.HasPrefix(m.file, "classroom/") {
 		name, args = "go", []string{"test", "-count=1", "-vet=off"}
+	}
+	if m.folder == "tests" {
+		args = append(args, "-long")
 	}
 	cmd := exec.CommandContext(ctx, name, append(args, "-test.v", fmt.Sprint("-test.timeout=", mutantLimit), "-test.run="+m.test)...)
 	cmd.Dir, cmd.Env = filepath.Join(dir, m.folder), harness.Env()
@@ -744,13 +741,9 @@ func (m mutant) apply(t *testing.T, dir string) {
 	t.Helper()
 	name := filepath.Join(dir, m.file)
 	source, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	broken := strings.Replace(string(source), m.old, m.new, 1)
-	if err := os.WriteFile(name, []byte(broken), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, os.WriteFile(name, []byte(broken), 0o600))
 	t.Cleanup(func() {
 		if err := os.WriteFile(name, source, 0o600); err != nil {
 			t.Error(err)
@@ -764,17 +757,13 @@ func checkMutantTests(t *testing.T) {
 	t.Helper()
 	var sources strings.Builder
 	files, err := filepath.Glob(filepath.Join(harness.Root, "tests", "*_test.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	for _, file := range files {
 		if filepath.Base(file) == "proof_mutants_test.go" {
 			continue
 		}
 		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		sources.Write(source)
 	}
 	text := strings.ReplaceAll(sources.String(), " ", "_") + syscall.SIGTERM.String()
@@ -785,34 +774,5 @@ func checkMutantTests(t *testing.T) {
 				t.Errorf("%s, %s: there is no case %s", m.file, m.broken, name)
 			}
 		}
-	}
-}
-
-// checkMutantTable compares the table in docs/CONTRIBUTING.md with the list. With
-// -update it writes it.
-func checkMutantTable(t *testing.T) {
-	t.Helper()
-	var table strings.Builder
-	table.WriteString("| file | what is broken | what finds it |\n|---|---|---|\n")
-	for _, m := range mutants {
-		test := strings.NewReplacer("^", "", "$", "", "|", " or ").Replace(m.test)
-		fmt.Fprintf(&table, "| `%s` | %s | `%s` |\n", m.file, m.broken, test)
-	}
-	name := filepath.Join(harness.Root, "docs", "CONTRIBUTING.md")
-	page, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(page), table.String()) {
-		return
-	}
-	if !harness.Update() {
-		t.Errorf("%s has not the table of mutants. Write it with: go test -count=1 ./tests -run Mutants -update", name)
-		return
-	}
-	before := regexp.MustCompile(`\| file \| what is broken \|.*\n(\|.*\n)*`)
-	page = before.ReplaceAllLiteral(page, []byte(table.String()))
-	if err := os.WriteFile(name, page, 0o644); err != nil {
-		t.Error(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
 )
 
@@ -17,7 +18,7 @@ func keep(t testing.TB, record *history.Record) {
 		if !t.Failed() {
 			return
 		}
-		file, err := os.CreateTemp("", strings.ReplaceAll(t.Name(), "/", "-")+"-*.history")
+		file, err := os.CreateTemp(etcdtest.Lasting, strings.ReplaceAll(t.Name(), "/", "-")+"-*.history")
 		if err == nil {
 			err = errors.Join(record.Save(file), file.Close())
 		}
@@ -39,7 +40,7 @@ type record struct {
 
 func newRecord(t testing.TB) *record {
 	t.Helper()
-	file, err := os.CreateTemp("", strings.ReplaceAll(t.Name(), "/", "-")+"-*.jsonl")
+	file, err := os.CreateTemp(etcdtest.Lasting, strings.ReplaceAll(t.Name(), "/", "-")+"-*.jsonl")
 	if err == nil {
 		file.Close()
 		file, err = os.OpenFile(file.Name(), os.O_APPEND|os.O_WRONLY, 0)

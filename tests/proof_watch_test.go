@@ -17,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
 	"example.com/etcd-by-example/classroom/judge"
 	"example.com/etcd-by-example/tests/internal/harness"
@@ -47,16 +48,12 @@ func judgeWrites(t *testing.T, record *history.Record, writes []write) (violatio
 	// The faults write as well, where nobody else does.
 	theirs := judge.Prefix("/elsewhere/")
 	again, err := judge.ExactlyOnce(record, 1, record.Last(), func(key string) bool { return !theirs(key) }, value)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	for _, b := range again {
 		violations = append(violations, b.String())
 	}
 	changes, err := record.Changes(2, record.Last())
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	revisions := map[int64]map[string]string{}
 	for _, c := range changes {
 		if revisions[c.Revision] == nil {
@@ -92,13 +89,14 @@ const followers = 3
 // history is compacted, and checks what they were told against a record of
 // everything, and that against the writers' log.
 func TestWatchProof(t *testing.T) {
-	harness.Parallel(t)
+	etcdtest.NeedsLong(t, "three members")
+	t.Parallel()
 	revisions, rounds := int64(1000), 5
-	if harness.Long() {
+	if etcdtest.Nightly() {
 		revisions, rounds = 12_000, 30
 	}
-	etcd := harness.Etcd(t, cluster.Config{Members: 3})
-	client := harness.Connect(t, etcd.Endpoints()...)
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	p := &watchProof{site: site{T: t, random: harness.Random(t), etcd: etcd, client: client}}
 	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: p.etcd.Endpoints()}})
 	p.record = recorder.Record()
@@ -114,7 +112,7 @@ func TestWatchProof(t *testing.T) {
 	}
 	written := func(n int64) {
 		t.Helper()
-		harness.Eventually(t, 5*time.Minute, "the writers go on", func() bool { return p.record.Last() >= n })
+		harness.Within(t, 5*time.Minute, "the writers go on", func() bool { return p.record.Last() >= n })
 	}
 	faults := append(clusterFaults(), cutConnections,
 		fault{"history compacted, unseen", nil, p.compact},
@@ -132,12 +130,10 @@ func TestWatchProof(t *testing.T) {
 	end()
 	writers.Wait()
 	put, err := p.client.Put(harness.Soon(t), watchEnd, "end")
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	p.writes = append(p.writes, write{map[string]string{watchEnd: "end"}, put.Header.Revision})
 	last := put.Header.Revision
-	harness.Eventually(t, time.Minute, "all is recorded", func() bool { return p.record.Last() >= last })
+	harness.Eventually(t, "all is recorded", func() bool { return p.record.Last() >= last })
 	if recorder.Record() != p.record {
 		t.Error("the record was begun anew")
 	}
@@ -172,9 +168,7 @@ func TestWatchProof(t *testing.T) {
 			t.Errorf("follower %d got no progress notification", i)
 		}
 		found, err := judge.NothingMissed(p.record, 1, last, judge.Prefix(watchDir), answers)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		for _, breach := range found[:min(10, len(found))] {
 			t.Errorf("follower %d: %s", i, breach)
 		}
@@ -223,14 +217,10 @@ func (f *follower) wait(t *testing.T) (answers []judge.Answer) {
 		t.Errorf("a follower: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
 	text, err := os.ReadFile(f.answers.file.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	for line := range strings.Lines(string(text)) {
 		var a judge.Answer
-		if err := json.Unmarshal([]byte(line), &a); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, json.Unmarshal([]byte(line), &a))
 		answers = append(answers, a)
 	}
 	return answers
@@ -278,7 +268,7 @@ func (p *watchProof) compact(*site) func() {
 	f := p.followers[p.random.IntN(followers)]
 	hold(f.network)
 	from := p.record.Last()
-	harness.Eventually(p, time.Minute, "there are changes to compact", func() bool {
+	harness.Eventually(p, "there are changes to compact", func() bool {
 		return p.record.Last() > from+50
 	})
 	if _, err := p.client.Compact(harness.Soon(p), p.record.Last()); err != nil {
@@ -303,7 +293,7 @@ func (p *watchProof) loseMajority(s *site) func() {
 	}
 	mend := lostMajority.strike(s)
 	for i, f := range p.followers {
-		harness.Eventually(p, time.Minute, fmt.Sprintf("follower %d sees no leader", i), func() bool {
+		harness.Eventually(p, fmt.Sprintf("follower %d sees no leader", i), func() bool {
 			select {
 			case <-f.Ended:
 				p.Fatalf("follower %d has ended:\n%s%s", i, f.Stdout.String(), f.Stderr.String())
@@ -319,15 +309,11 @@ func (p *watchProof) loseMajority(s *site) func() {
 func (f *follower) hears(t testing.TB) {
 	t.Helper()
 	file, err := os.Open(f.answers.file.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	defer file.Close()
 	from, err := file.Seek(0, io.SeekEnd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	harness.Eventually(t, time.Minute, "a follower hears of a change", func() bool {
+	harness.NoError(t, err)
+	harness.Eventually(t, "a follower hears of a change", func() bool {
 		text, err := io.ReadAll(io.NewSectionReader(file, from, 1<<20))
 		return err == nil && strings.Contains(string(text), `"Changes":[`)
 	})
@@ -363,9 +349,7 @@ func TestWritesChecker(t *testing.T) {
 		{"not asked for", "nobody wrote", all, right[1:]},
 	} {
 		record := history.New(history.Limits{}, 1, nil, time.Now())
-		if err := record.Append(c.changes, time.Now()); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, record.Append(c.changes, time.Now()))
 		found := strings.Join(judgeWrites(t, record, c.writes), "; ")
 		if (c.want == "") != (found == "") || !strings.Contains(found, c.want) {
 			t.Errorf("%s: found %q, want %q", c.name, found, c.want)

@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"testing"
 
-	"example.com/etcd-by-example/tests/internal/harness"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/transcript"
 )
 
@@ -14,9 +14,10 @@ import (
 // class's etcd: everything that README.md shows of the lessons is printed there, too.
 // With -long, also on an etcd with three members.
 func TestPagesInClass(t *testing.T) {
-	t.Parallel() // With no slot of its own: it mostly waits.
+	etcdtest.NeedsLong(t, "all lessons of the page")
+	t.Parallel()
 	sizes := map[string]int{"one member": 1}
-	if harness.Long() {
+	if etcdtest.Nightly() {
 		sizes["three members"] = 3
 	}
 	lesson := regexp.MustCompile(`^0[1-8]-`)
@@ -24,7 +25,7 @@ func TestPagesInClass(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			class, err := transcript.OpenClass(t, members)
 			if err != nil {
-				harness.SkipUnlessCI(t, err)
+				etcdtest.SkipUnlessCI(t, err)
 			}
 			page := readPages(t)[0]
 			for _, session := range page.Sessions() {

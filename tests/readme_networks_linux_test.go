@@ -8,25 +8,22 @@ import (
 	"testing"
 	"time"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // TestNetworks checks that a port of one network is not that of another, and
 // that the tests stay in their own.
 func TestNetworks(t *testing.T) {
-	harness.Parallel(t)
+	t.Parallel()
 	before, err := os.Readlink("/proc/self/ns/net")
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	one, err := harness.NewNetwork(t)
 	if err != nil {
-		harness.SkipUnlessCI(t, err)
+		etcdtest.SkipUnlessCI(t, err)
 	}
 	other, err := harness.NewNetwork(t)
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	var listener net.Listener
 	if err := one(func() (err error) {
 		listener, err = net.Listen("tcp", "127.0.0.1:0")
@@ -71,7 +68,7 @@ func TestNetworks(t *testing.T) {
 		near, err := one.Dial(t.Context(), "tcp", listener.Addr().String())
 		if err == nil {
 			defer near.Close()
-			listener.(*net.TCPListener).SetDeadline(time.Now().Add(5 * time.Second))
+			listener.(*net.TCPListener).SetDeadline(time.Now().Add(harness.Limit))
 			if end, failed := listener.Accept(); failed == nil {
 				end.Close()
 			} else {

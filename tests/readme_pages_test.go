@@ -7,20 +7,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 	"example.com/etcd-by-example/tests/internal/transcript"
 )
 
-// players is how many sessions run side by side. More would not leave a
-// learner's time to each command: leases run meanwhile.
-const players = 2
-
-// slow are the sections that take longest. They come first, so that none of them
-// is left for the end.
-var slow = []string{"08-txn-lock", "05-lease", "06-watch", "Three members"}
+// slow are the sessions that take half a minute, or more.
+var slow = []string{"05-lease", "08-txn-lock", "Three members", "The exercises",
+	"The holder that is cut off", "Before class, Build once", "In class, Start it"}
 
 // TestPages follows each session of README.md and of the pages in docs, in the
 // terminals that it names, and compares all that is printed with what the page
@@ -29,51 +25,35 @@ var slow = []string{"08-txn-lock", "05-lease", "06-watch", "Three members"}
 // alone:
 //
 //	go test ./tests -run Pages/README.md/05-lease -update
+//
+// With -long the go command runs what the page has it run. Without, that was built
+// before: see testdata/go.
 func TestPages(t *testing.T) {
 	t.Parallel()
-	type task struct {
-		page    *transcript.Page
-		session transcript.Session
-	}
-	var tasks []task
-	pages := readPages(t)
-	for _, p := range pages {
+	for _, p := range readPages(t) {
 		if err := p.Check(); err != nil && !harness.Update() {
 			t.Fatalf("%s, %v", p.Name, err)
 		}
-		for _, session := range p.Sessions() {
-			tasks = append(tasks, task{p, session})
-		}
-	}
-	rank := func(t task) int {
-		if i := slices.Index(slow, t.session[0].Section); i >= 0 {
-			return i
-		}
-		return len(slow)
-	}
-	slices.SortStableFunc(tasks, func(a, b task) int { return rank(a) - rank(b) })
-	queue := make(chan task, len(tasks))
-	for _, task := range tasks {
-		queue <- task
-	}
-	close(queue)
-	var playing sync.WaitGroup
-	for range players {
-		playing.Go(func() {
-			for task := range queue {
-				if !t.Run(task.page.Name+"/"+task.session.Name(), func(t *testing.T) {
-					transcript.Play(t, task.page, task.session)
-				}) {
-					task.session.Forget()
-				}
+		t.Run(p.Name, func(t *testing.T) {
+			t.Parallel()
+			if harness.Update() {
+				t.Cleanup(func() { writePage(t, p) })
+			}
+			for _, session := range p.Sessions() {
+				t.Run(session.Name(), func(t *testing.T) {
+					if slices.Contains(slow, session.Name()) && !harness.Update() {
+						etcdtest.NeedsLong(t, "it waits for leases or links programs")
+					}
+					t.Parallel()
+					t.Cleanup(func() {
+						if t.Failed() {
+							session.Forget()
+						}
+					})
+					transcript.Play(t, p, session)
+				})
 			}
 		})
-	}
-	playing.Wait()
-	if harness.Update() {
-		for _, p := range pages {
-			writePage(t, p)
-		}
 	}
 }
 

@@ -47,11 +47,11 @@ var outside = []string{
 	"go run ./classroom check all -json",
 	"go test -count=1 work",
 	"go test -count=1 ./classroom/class -run 'Wall|Door|Dismissed|Tries|Room'",
-	"go test -count=1 ./tests -long -timeout 1h",
+	"go test -count=1 ./tests -run Proof -nightly -timeout 2h",
 	"go test -count=1 ./tests -run '^$' -bench LockCycle",
-	"go test -count=1 ./tests -run Mutants -long -timeout 2h",
-	"go test -count=1 ./tests -run Exercises",
-	"go test -count=1 ./tests -run Exercises -long -timeout 2h",
+	"go test -count=1 ./tests -run Mutants -nightly -v -timeout 4h",
+	"go test -count=1 ./tests -run Exercises -long",
+	"go test -count=1 ./tests -run Exercises -nightly -timeout 2h",
 	"go test -count=1 ./tests -run 'Pages/README.md/05-lease' -update",
 }
 
@@ -76,19 +76,13 @@ func TestPageRules(t *testing.T) {
 func readPages(t *testing.T) []*transcript.Page {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(harness.Root, "docs", "*.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	var pages []*transcript.Page
 	for _, name := range append([]string{filepath.Join(harness.Root, "README.md")}, names...) {
 		source, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		name, err := filepath.Rel(harness.Root, name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		p, err := transcript.Parse(source)
 		if err != nil {
 			t.Fatalf("%s, %v", name, err)

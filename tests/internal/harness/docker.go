@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/version"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // ComposeCommands returns the ways to call Compose on this machine, v2 first. It skips
@@ -23,7 +25,7 @@ func ComposeCommands(t *testing.T) (commands [][]string) {
 	defer cancel()
 	output, err := exec.CommandContext(ctx, "docker", "info").CombinedOutput()
 	if err != nil {
-		Skip(t, fmt.Sprintf("no Docker engine answers: %v %s", err, output))
+		etcdtest.Skip(t, fmt.Sprintf("no Docker engine answers: %v %s", err, output))
 	}
 	for _, command := range [][]string{{"docker", "compose"}, {"docker-compose"}} {
 		args := append(command[1:], "version")
@@ -32,13 +34,10 @@ func ComposeCommands(t *testing.T) (commands [][]string) {
 		}
 	}
 	if len(commands) == 0 {
-		SkipUnlessCI(t, "a Docker engine answers, but there is no Compose")
+		etcdtest.SkipUnlessCI(t, "a Docker engine answers, but there is no Compose")
 	}
 	return commands
 }
-
-// standIn is the image that this process has built and Main removes.
-var standIn string
 
 // EtcdImage makes sure that there is an image for docker-compose.yml: the official
 // one where it is there or can be pulled, otherwise one built from etcd's own
@@ -59,6 +58,11 @@ var findImage = sync.OnceValue(func() error {
 	defer cancel()
 	if exec.CommandContext(ctx, "docker", "pull", "--quiet", name).Run() == nil {
 		return nil
+	}
+	// An image goes after what runs from it.
+	remove := fmt.Sprintf("docker ps --all --quiet --filter ancestor=%s | xargs -r docker rm --force --volumes; docker image rm --force %[1]s", name)
+	if err := etcdtest.AtEnd(remove); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "image-")
 	if err != nil {
@@ -85,7 +89,6 @@ var findImage = sync.OnceValue(func() error {
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the image: %w\n%s", err, output)
 	}
-	standIn = name
 	return nil
 })
 
@@ -96,11 +99,27 @@ func Compose(t *testing.T, command []string, project string, args ...string) str
 	return tool(t, command[0], append(command[1:], args...)...)
 }
 
-// ComposeDown removes the containers, networks and volumes of both shapes.
+// ComposeDown removes the containers, networks and volumes of both shapes. A test that
+// brings them up calls ComposeAtEnd as well, for when it does not get there.
 func ComposeDown(t *testing.T, command []string, project string) {
 	t.Helper()
 	Compose(t, command, project, "--profile", "single", "--profile", "cluster",
 		"down", "--volumes", "--timeout", "5")
+}
+
+// ComposeAtEnd has what Compose made for a project removed when the tests have ended.
+func ComposeAtEnd(t *testing.T, project string) {
+	t.Helper()
+	of := " --filter label=com.docker.compose.project=" + project
+	for _, command := range []string{
+		"docker ps --all --quiet" + of + " | xargs -r docker rm --force --volumes",
+		"docker network ls --quiet" + of + " | xargs -r docker network rm",
+		"docker volume ls --quiet" + of + " | xargs -r docker volume rm --force",
+	} {
+		if err := etcdtest.AtEnd(command); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Docker runs docker and returns what it prints to stdout.

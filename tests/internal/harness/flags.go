@@ -6,13 +6,7 @@ import (
 	"testing"
 )
 
-// Long reports whether tests may take as long as they need to prove something.
-func Long() bool { return *long }
-
-var (
-	long = flag.Bool("long", false, "run the proofs at full length, and what takes minutes")
-	seed = flag.Uint64("seed", 0, "repeat a run that failed with this `seed`; 0 takes a new one")
-)
+var seed = flag.Uint64("seed", 0, "repeat a run that failed with this `seed`; 0 takes a new one")
 
 // Random returns the source of all that a test does at random. When the test
 // fails, it says how to do the same again.

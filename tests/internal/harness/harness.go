@@ -5,19 +5,16 @@ package harness
 
 import (
 	"errors"
-	"flag"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 
-	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/course"
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
-// Root is the folder of the repository. Main sets it.
-var Root string
+// Root is the folder of the repository, and built that of its programs. Main sets them.
+var Root, built string
 
 // findRoot returns the folder of the workspace that the working folder is in. The
 // mutants run the tests in a copy of it.
@@ -44,48 +41,12 @@ var Lessons = []string{
 	"05-lease", "06-watch", "07-op", "08-txn-lock",
 }
 
-// Main runs the tests of a package: its TestMain does nothing else. A member of an
-// etcd is this program again, and goes no further than into the etcd.
+// Main runs the tests of a package: its TestMain does nothing else. See etcdtest.Main.
 func Main(m *testing.M) {
-	cluster.Main()
-	flag.Parse()
-	flag.Set("test.parallel", "1000") // See Parallel.
-	var err error
-	if Root, err = findRoot(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	if built, err = os.MkdirTemp("", "built-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	os.RemoveAll(built)
-	if standIn != "" {
-		exec.Command("docker", "image", "rm", "--force", standIn).Run()
-	}
-	os.Exit(code)
-}
-
-// slots bounds how many tests run side by side. They wait more than they compute.
-var slots = make(chan struct{}, 4)
-
-// Parallel has a test run beside others, when a slot is free. t.Parallel alone is
-// for tests of which only the parallel subtests need one, for TestTour, which waits
-// for its lessons, and for TestPages, which must not wait for a slot: it follows the
-// pages in real time. A test that from some point on only waits calls leave there,
-// and gives its slot to another.
-func Parallel(t *testing.T) (leave func()) {
-	t.Helper()
-	return ParallelIn(t, slots)
-}
-
-// ParallelIn is Parallel for tests that have slots of their own.
-func ParallelIn(t *testing.T, slots chan struct{}) (leave func()) {
-	t.Helper()
-	t.Parallel()
-	slots <- struct{}{}
-	leave = sync.OnceFunc(func() { <-slots })
-	t.Cleanup(leave)
-	return leave
+	etcdtest.Main(m, func() (err error) {
+		if Root, err = findRoot(); err == nil {
+			built, err = course.Folder(Root)
+		}
+		return err
+	})
 }

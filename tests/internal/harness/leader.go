@@ -8,15 +8,16 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // Leader returns the member that leads, and waits for one when none does.
 func Leader(t testing.TB, etcd *cluster.Cluster) *cluster.Member {
 	t.Helper()
-	client := Connect(t, etcd.Endpoints()...)
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	defer client.Close()
 	var found *cluster.Member
-	Eventually(t, 30*time.Second, "a member leads", func() bool {
+	Eventually(t, "a member leads", func() bool {
 		found, _ = Leading(t.Context(), client, etcd)
 		return found != nil
 	})
@@ -27,9 +28,9 @@ func Leader(t testing.TB, etcd *cluster.Cluster) *cluster.Member {
 // question waits for those that are gone.
 func AwaitNoLeader(t testing.TB, member *cluster.Member) {
 	t.Helper()
-	client := Connect(t, member.Endpoint)
+	client := etcdtest.Connect(t, member.Endpoint)
 	defer client.Close()
-	Eventually(t, 20*time.Second, member.Name+" has no leader", func() bool {
+	Eventually(t, member.Name+" has no leader", func() bool {
 		status, err := client.Status(Soon(t), member.Endpoint)
 		return err == nil && status.Leader == 0
 	})

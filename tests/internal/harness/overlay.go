@@ -64,7 +64,7 @@ func buildOverlaid(lesson string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	binary := filepath.Join(built, lesson+".test")
+	binary := filepath.Join(os.TempDir(), lesson+".test")
 	if err := os.WriteFile(binary+".json", list, 0o600); err != nil {
 		return "", err
 	}

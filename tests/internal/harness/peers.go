@@ -15,11 +15,12 @@ import (
 	"time"
 
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
-// Patient is for errors that etcd itself reports: on a busy machine it takes some
-// time to check a password.
-const Patient = "ETCDCTL_DIAL_TIMEOUT=10s"
+// Patient gives etcd the time that it needs on a busy machine, to check a password or to
+// answer at all. What ends before that did not wait for its end.
+const Patient = "ETCDCTL_DIAL_TIMEOUT=1m"
 
 // Nobody is an address on which nothing listens: port 1 is reserved, and only
 // root could listen there.
@@ -40,8 +41,8 @@ func Silent(t *testing.T) string {
 // se:cret, with a colon to show where it is taken apart.
 func Locked(t *testing.T) string {
 	t.Helper()
-	etcd := Etcd(t, cluster.Config{})
-	client := Connect(t, etcd.Endpoints()...)
+	etcd := etcdtest.Etcd(t, cluster.Config{})
+	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	if _, err := client.UserAdd(Soon(t), "root", "se:cret"); err != nil {
 		t.Fatal(err)
 	}

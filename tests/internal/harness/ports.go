@@ -2,37 +2,24 @@ package harness
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
+	"example.com/etcd-by-example/classroom/ports"
 )
 
-// nextPort is where FreePorts goes on. It only grows, so that tests that run at
-// the same time are given different ports.
-var nextPort atomic.Int64
-
-func init() { nextPort.Store(10000 + rand.Int64N(5000)) }
-
-// FreePorts returns the first of count ports in a row on which nothing listens.
+// FreePorts returns the first of count ports in a row, which nobody else is given until
+// the test has ended.
 func FreePorts(t testing.TB, count int) int {
 	t.Helper()
-search:
-	for range 100 {
-		first := int(nextPort.Add(int64(count))) - count
-		for port := first; port < first+count; port++ {
-			listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-			if err != nil {
-				continue search
-			}
-			listener.Close()
-		}
-		return first
+	row, err := ports.Row(count)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("no %d free ports in a row", count)
-	return 0
+	t.Cleanup(func() { row.Release() })
+	return row.Numbers[0]
 }
 
 // usualTaken is held by the test of this process that uses the usual port.
@@ -52,7 +39,7 @@ func UsualPort(t *testing.T) {
 	t.Cleanup(func() { unlock() })
 	listener, err := net.Listen("tcp", UsualEndpoint)
 	if err != nil {
-		SkipUnlessCI(t, fmt.Errorf("this test needs the port; stop what uses it: %w", err))
+		etcdtest.SkipUnlessCI(t, fmt.Errorf("this test needs the port; stop what uses it: %w", err))
 	}
 	listener.Close()
 }

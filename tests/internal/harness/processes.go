@@ -8,13 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Children returns the process IDs of the children of pid.
 func Children(t *testing.T, pid int) []int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), Limit)
 	defer cancel()
 	list, err := exec.CommandContext(ctx, "ps", "-A", "-o", "pid=,ppid=").Output()
 	if err != nil {
@@ -44,7 +43,7 @@ func Alive(pid int) bool {
 // AwaitStop returns when a process has stopped that was paused, or has ended.
 func AwaitStop(t testing.TB, pid int) {
 	t.Helper()
-	Eventually(t, 10*time.Second, "the paused process stops", func() bool {
+	Eventually(t, "the paused process stops", func() bool {
 		state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
 		return err != nil || strings.HasPrefix(string(state), "T") || strings.HasPrefix(string(state), "Z")
 	})

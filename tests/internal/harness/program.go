@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,38 +14,41 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/etcd-by-example/classroom/course"
 )
 
-// built is a folder for what the tests build, which goes with this process.
-var built string
+// etcdctl and server are what etcd's own modules have for the page to run.
+const (
+	Etcdctl = "go.etcd.io/etcd/etcdctl/v3"
+	Server  = "go.etcd.io/etcd/server/v3"
+)
 
-// programs has a function for each program of the workspace that was asked for. It
-// builds that program once.
-var programs sync.Map
+// Built returns the folder of the programs that the tests run, all built once: the
+// lessons, the classroom, etcdctl, server, and those of testdata.
+var Built = sync.OnceValues(func() (string, error) {
+	packages := []string{"./classroom", "./tests/testdata/concurrency", "./tests/testdata/go", Etcdctl, Server}
+	for _, lesson := range Lessons {
+		packages = append(packages, "./"+lesson)
+	}
+	var said bytes.Buffer
+	if err := course.BuildAll(context.Background(), Root, built, &said, packages...); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, &said)
+	}
+	return built, nil
+})
 
-// Program returns the path of a built program: name is its folder, from the root.
+// Program returns the path of a built program: name is that of its folder.
 func Program(t testing.TB, name string) string {
 	t.Helper()
-	path := filepath.Join(built, filepath.FromSlash(name))
-	if runtime.GOOS == "windows" {
-		path += ".exe"
-	}
-	build, _ := programs.LoadOrStore(name, sync.OnceValue(func() error {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		// Linking takes half the time without what debuggers read.
-		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, "./"+name)
-		build.Dir = Root
-		if output, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", name, err, output)
-		}
-		return nil
-	}))
-	if err := build.(func() error)(); err != nil {
+	folder, err := Built()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return path
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	return filepath.Join(folder, name)
 }
 
 // Env is the environment without what points programs at some etcd, plus
@@ -64,8 +68,8 @@ type Result struct {
 }
 
 // Run runs a lesson or the classroom against endpoint, with further variables,
-// and fails the test when it does not end within three minutes: a tour has to
-// link the lessons first when the build cache is empty.
+// and fails the test when it does not end within three minutes: a slow machine needs
+// its time, and a tour may have to link the lessons first.
 func Run(t testing.TB, endpoint string, env []string, name string,
 	args ...string) Result {
 	t.Helper()
@@ -179,10 +183,10 @@ func (o *output) String() string {
 }
 
 // Await returns when text was printed, and fails the test when the program
-// ends before or half a minute passes.
+// ends before or Limit passes.
 func (p *Running) Await(t testing.TB, text string) {
 	t.Helper()
-	if err := p.Printed(text, 30*time.Second); err != nil {
+	if err := p.Printed(text, Limit); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -29,9 +30,8 @@ type Class struct {
 // ends with the test. The error says that networks cannot be made here.
 func OpenClass(t *testing.T, members int) (*Class, error) {
 	t.Helper()
-	if err := warm(); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, warm())
+	etcdtest.Reserve(t, members)
 	c := &Class{members: members}
 	for _, p := range []**player{&c.teacher, &c.learner} {
 		network, err := harness.NewNetwork(t)
@@ -39,7 +39,7 @@ func OpenClass(t *testing.T, members int) (*Class, error) {
 			return nil, err
 		}
 		*p = &player{dir: harness.Root, terminals: map[string]*terminal{},
-			machine: machine{slices.Concat(harness.Env("TERM=dumb"), ownHome(t)), network}}
+			machine: machine{slices.Concat(harness.Env("TERM=dumb"), ownHome(t), played(t)), network}}
 		t.Cleanup((*p).close)
 	}
 	ports := []int{2378} // The members' follow it.
@@ -49,9 +49,7 @@ func OpenClass(t *testing.T, members int) (*Class, error) {
 	c.learner.network.Cable(t, c.teacher.network, ports...)
 	printed, err := c.teacher.begin("Terminal 1", fmt.Sprintf("go run ./classroom -class -members %d -board off", members),
 		"Ctrl-C ends the class.")
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, err)
 	join := regexp.MustCompile(`go run \./classroom join ` + regexp.QuoteMeta(harness.LocalAddress) + `:2378/\S+`).FindString(printed)
 	if join == "" {
 		t.Fatalf("it does not tell how to join:\n%s", printed)
@@ -69,9 +67,7 @@ func (c *Class) Play(t *testing.T, page *Page, session Session) {
 	t.Helper()
 	for _, b := range session {
 		term, err := c.learner.terminal(b.terminal, c.learner.machine)
-		if err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, err)
 		for _, s := range b.Steps {
 			if err := c.step(t.Context(), term, s); err != nil {
 				t.Fatalf("%s, line %d, in %s, with revisions %d ahead: %v", page.Name, s.line, b.terminal, c.ahead, err)

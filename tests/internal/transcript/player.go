@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -179,11 +180,12 @@ func (p *player) step(ctx context.Context, t *terminal, s *step) (err error) {
 // needs.
 func Play(t *testing.T, page *Page, session Session) {
 	t.Helper()
-	if err := warm(); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, warm())
+	etcdtest.ReserveFirst(t, session.members())
 	p := newPlayer(t, session[0].docker)
+	p.env = append(p.env, played(t)...)
 	if session.exercises() {
+		p.env = append(p.env, "GOMAXPROCS=1") // A check has fewer members at a time.
 		// The developer's own copies of exercises stay as they are.
 		p.dir = harness.CopyOfTree(t)
 	}
@@ -215,23 +217,17 @@ func (p *player) follow(t *testing.T, page *Page, session Session) {
 	}
 	t.Cleanup(p.close)
 	if session.needsEtcd() {
-		if err := p.startEtcd(); err != nil {
-			t.Fatal(err)
-		}
+		harness.NoError(t, p.startEtcd())
 	}
 	for _, b := range session {
 		for _, exercise := range b.mended {
-			if err := p.mend(exercise); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, p.mend(exercise))
 		}
 		if err := p.play(t.Context(), b); err != nil {
 			t.Fatalf("%s, %v", page.Name, err)
 		}
 		if b.Picture != "" {
-			if err := p.draw(t.Context(), page, b); err != nil {
-				t.Fatal(err)
-			}
+			harness.NoError(t, p.draw(t.Context(), page, b))
 		}
 	}
 }
@@ -255,11 +251,14 @@ func newPlayer(t *testing.T, docker bool) *player {
 		machines: map[string]machine{}, terminals: map[string]*terminal{}, update: harness.Update(),
 	}
 	if docker {
+		etcdtest.NeedsLong(t, "it brings up containers")
 		compose := harness.ComposeCommands(t)
 		harness.UsualPort(t)
 		harness.EtcdImage(t)
-		t.Cleanup(func() { harness.ComposeDown(t, compose[0], "etcd-by-example-page") })
-		player.env = append(player.env, "COMPOSE_PROJECT_NAME=etcd-by-example-page")
+		const project = "etcd-by-example-page"
+		harness.ComposeAtEnd(t, project)
+		t.Cleanup(func() { harness.ComposeDown(t, compose[0], project) })
+		player.env = append(player.env, "COMPOSE_PROJECT_NAME="+project)
 		if compose[0][0] == "docker-compose" {
 			// The page says what to type when this is all there is.
 			player.env = append(player.env, "BASH_FUNC_docker%%=() { shift; docker-compose \"$@\"; }")
@@ -282,10 +281,10 @@ func (p *player) newMachine(t *testing.T) machine {
 	t.Helper()
 	network, err := harness.NewNetwork(t)
 	if err != nil {
-		harness.SkipUnlessCI(t, err)
+		etcdtest.SkipUnlessCI(t, err)
 	}
 	network.Cable(t, p.network, 2378, 2380, 2382, 2384)
-	return machine{append(harness.Env("TERM=dumb"), ownHome(t)...), network}
+	return machine{slices.Concat(harness.Env("TERM=dumb"), ownHome(t), played(t)), network}
 }
 
 // ownHome returns variables that give a session a home folder of its own: the
@@ -297,10 +296,8 @@ func ownHome(t *testing.T) []string {
 	var env struct{ GOCACHE, GOENV, GOMODCACHE, GOPATH string }
 	harness.GoJSON(t, &env, "env", "-json", "GOCACHE", "GOENV", "GOMODCACHE", "GOPATH")
 	// The path of a socket may have about 100 bytes. t.TempDir is too long.
-	home, err := os.MkdirTemp("/tmp", "page-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	home, err := os.MkdirTemp("", "home-")
+	harness.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(home) })
 	return []string{
 		"HOME=" + home, "XDG_CACHE_HOME=" + home, "XDG_CONFIG_HOME=" + home,
@@ -310,14 +307,17 @@ func ownHome(t *testing.T) []string {
 	}
 }
 
-// warm has the go command fetch and build what the pages use, once, so that
-// their transcripts are those of a second run, without "go: downloading", and the
+// warm builds what the pages use. With -long it also has the go command do so, once, so
+// that their transcripts are those of a second run, without "go: downloading", and the
 // sessions do not link the same programs side by side.
 var warm = sync.OnceValue(func() error {
+	if _, err := harness.Built(); err != nil || !etcdtest.Long() {
+		return err
+	}
 	for _, args := range [][]string{
 		{"tool", "etcdctl", "version"},
 		{"run", "-exec", "true", "./classroom"}, // Builds it, and runs true.
-		{"run", "-exec", "true", "go.etcd.io/etcd/server/v3"},
+		{"run", "-exec", "true", harness.Server},
 	} {
 		build := exec.Command("go", args...)
 		build.Dir = harness.Root
@@ -327,3 +327,36 @@ var warm = sync.OnceValue(func() error {
 	}
 	return nil
 })
+
+// played returns variables that have a program of ours answer to go, with -long none: a
+// go command that has to look whether a program is built takes longer than most programs
+// of the pages.
+func played(t *testing.T) []string {
+	t.Helper()
+	if etcdtest.Long() {
+		return nil
+	}
+	built, err := harness.Built()
+	harness.NoError(t, err)
+	command, err := exec.LookPath("go")
+	harness.NoError(t, err)
+	return []string{"PLAY_BUILT=" + built, "PLAY_GO=" + command,
+		"PATH=" + built + string(filepath.ListSeparator) + os.Getenv("PATH")}
+}
+
+// members returns how many members of etcd may run at a time while the session is played:
+// those that it starts, and those of a check.
+func (s Session) members() int {
+	most, checks := 1, 0
+	for _, b := range s {
+		for _, step := range b.Steps {
+			if strings.Contains(step.Command, "-members 3") {
+				most = 3
+			}
+			if strings.Contains(step.Command, "classroom check ") {
+				checks = 3
+			}
+		}
+	}
+	return most + checks
+}

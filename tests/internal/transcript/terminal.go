@@ -54,11 +54,11 @@ func openTerminal(dir string, env []string) (*terminal, error) {
 	if err := t.send("stty -echo -onlcr; set +H; unset HISTFILE; echo ready"); err != nil {
 		return nil, err
 	}
-	for deadline := time.After(10 * time.Second); ; {
+	for deadline := time.After(stepLimit); ; {
 		select {
 		case line := <-t.lines:
 			if line == "ready" {
-				_, err := t.collect(-1, 10*time.Second)
+				_, err := t.collect(-1, stepLimit)
 				return t, err
 			}
 		case <-deadline:
@@ -136,7 +136,7 @@ func (t *terminal) untilQuiet(limit time.Duration) ([]string, error) {
 // the next session may need its port.
 func (t *terminal) close() {
 	if _, err := t.file.WriteString(keys["^C"]); err == nil {
-		t.collect(-1, 15*time.Second)
+		t.collect(-1, stepLimit)
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -146,7 +146,7 @@ func (t *terminal) close() {
 	t.shell.Process.Signal(syscall.SIGHUP)
 	select {
 	case <-ended:
-	case <-time.After(15 * time.Second):
+	case <-time.After(stepLimit):
 		t.shell.Process.Kill()
 		<-ended
 	}
