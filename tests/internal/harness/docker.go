@@ -21,7 +21,7 @@ import (
 // an engine without Compose.
 func ComposeCommands(t *testing.T) (commands [][]string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Limit)
 	defer cancel()
 	output, err := exec.CommandContext(ctx, "docker", "info").CombinedOutput()
 	if err != nil {

@@ -31,7 +31,7 @@ type Class struct {
 func OpenClass(t *testing.T, members int) (*Class, error) {
 	t.Helper()
 	harness.NoError(t, warm())
-	etcdtest.Reserve(t, members)
+	etcdtest.ReserveFirst(t, members)
 	c := &Class{members: members}
 	for _, p := range []**player{&c.teacher, &c.learner} {
 		network, err := harness.NewNetwork(t)
