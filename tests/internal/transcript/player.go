@@ -186,7 +186,10 @@ func Play(t *testing.T, page *Page, session Session) {
 	p.env = append(p.env, played(t)...)
 	if session.exercises() {
 		p.env = append(p.env, "GOMAXPROCS=1") // A check has fewer members at a time.
-		// The developer's own copies of exercises stay as they are.
+	}
+	if session.exercises() || session.makes() {
+		// The developer's own copies of exercises stay as they are, and what another
+		// session makes is not in the way.
 		p.dir = harness.CopyOfTree(t)
 	}
 	for _, b := range session {
@@ -197,24 +200,9 @@ func Play(t *testing.T, page *Page, session Session) {
 	p.follow(t, page, session)
 }
 
-// follow plays a session, and closes its terminals with the test. What a session
-// makes in the repository and removes at its end is removed as well when it does not
-// get there.
+// follow plays a session, and closes its terminals with the test.
 func (p *player) follow(t *testing.T, page *Page, session Session) {
 	t.Helper()
-	for _, b := range session {
-		for _, s := range b.Steps {
-			name, found := strings.CutPrefix(s.Command, "rm -r ")
-			if !found || !filepath.IsLocal(name) {
-				continue
-			}
-			made := filepath.Join(p.dir, name)
-			if _, err := os.Stat(made); err == nil {
-				t.Fatalf("%s is there already, and %s would remove it", made, page.Name)
-			}
-			t.Cleanup(func() { os.RemoveAll(made) })
-		}
-	}
 	t.Cleanup(p.close)
 	if session.needsEtcd() {
 		harness.NoError(t, p.startEtcd())

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"go/format"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -318,6 +319,18 @@ func (s Session) exercises() bool {
 	for _, b := range s {
 		for _, step := range b.Steps {
 			if strings.HasPrefix(step.Command, "go run ./classroom check") || b.machine() != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// makes reports whether the session makes something in the repository, which it removes.
+func (s Session) makes() bool {
+	for _, b := range s {
+		for _, step := range b.Steps {
+			if name, found := strings.CutPrefix(step.Command, "rm -r "); found && filepath.IsLocal(name) {
 				return true
 			}
 		}
