@@ -12,7 +12,7 @@ import (
 
 // TestPagesInClass has a learner follow the page at a desk, in another network than the
 // class's etcd: everything that README.md shows of the lessons is printed there, too.
-// With -long, also on an etcd with three members.
+// With -nightly, also on an etcd with three members.
 func TestPagesInClass(t *testing.T) {
 	etcdtest.NeedsLong(t, "all lessons of the page")
 	t.Parallel()
