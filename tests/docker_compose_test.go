@@ -15,6 +15,8 @@ func TestCompose(t *testing.T) {
 	t.Parallel()
 	commands := harness.ComposeCommands(t)
 	harness.UsualPort(t)
+	const project = "etcd-by-example-test"
+	harness.ComposeAtEnd(t, project)
 	harness.EtcdImage(t)
 	for _, command := range commands {
 		for _, shape := range []struct {
@@ -26,8 +28,6 @@ func TestCompose(t *testing.T) {
 				[]string{"--profile", "cluster"}, []string{"etcd1", "etcd2", "etcd3"}},
 		} {
 			t.Run(strings.Join(command, " ")+", "+shape.name, func(t *testing.T) {
-				const project = "etcd-by-example-test"
-				harness.ComposeAtEnd(t, project)
 				t.Cleanup(func() { harness.ComposeDown(t, command, project) })
 				harness.Compose(t, command, project, append(shape.flags, "up", "-d")...)
 				for _, service := range shape.services {

@@ -40,13 +40,14 @@ func Nightly() bool { return *nightly }
 const parallel = 64
 
 // Main runs the tests of a package: a TestMain does nothing else. prepare, when it is not
-// nil, is called before all else. A member of an etcd is this program again, and so
-// is the keeper; both go no further than into this function.
+// nil, is called before all else. A member of an etcd is this program again, and so is
+// the keeper; both go no further than into this function.
 //
 // The tests have a folder of their own for temporary files, and on most systems for what
-// the classroom caches, which goes with them. They fail when a process that they started is left when they have ended. When they end in
-// another way, such as by a time-out, by a panic, by a signal or with the go command that
-// has started them, the keeper ends those processes.
+// the classroom caches, which goes with them. They fail when a process that they started
+// is left when they have ended. When they end in another way, such as by a time-out, by a
+// panic, by a signal or with the go command that has started them, the keeper ends those
+// processes.
 func Main(m *testing.M, prepare func() error) {
 	cluster.Main()
 	keeperMain()

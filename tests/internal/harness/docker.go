@@ -116,9 +116,7 @@ func ComposeAtEnd(t *testing.T, project string) {
 		"docker network ls --quiet" + of + " | xargs -r docker network rm",
 		"docker volume ls --quiet" + of + " | xargs -r docker volume rm --force",
 	} {
-		if err := etcdtest.AtEnd(command); err != nil {
-			t.Fatal(err)
-		}
+		NoError(t, etcdtest.AtEnd(command))
 	}
 }
 

@@ -15,9 +15,7 @@ import (
 func FreePorts(t testing.TB, count int) int {
 	t.Helper()
 	row, err := ports.Row(count)
-	if err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, err)
 	t.Cleanup(func() { row.Release() })
 	return row.Numbers[0]
 }

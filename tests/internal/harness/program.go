@@ -18,7 +18,7 @@ import (
 	"example.com/etcd-by-example/classroom/course"
 )
 
-// etcdctl and server are what etcd's own modules have for the page to run.
+// Etcdctl and Server are what etcd's own modules have for the page to run.
 const (
 	Etcdctl = "go.etcd.io/etcd/etcdctl/v3"
 	Server  = "go.etcd.io/etcd/server/v3"
@@ -42,9 +42,7 @@ var Built = sync.OnceValues(func() (string, error) {
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	folder, err := Built()
-	if err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, err)
 	if runtime.GOOS == "windows" {
 		name += ".exe"
 	}
