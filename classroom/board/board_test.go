@@ -39,19 +39,8 @@ func start(t testing.TB, members int) (*Board, *clientv3.Client, *cluster.Cluste
 			t.Error(err)
 		}
 	})
-	eventually(t, "the board has read etcd", func() bool { return b.seenRevision() > 0 })
+	etcdtest.Eventually(t, "the board has read etcd", func() bool { return b.seenRevision() > 0 })
 	return b, client, etcd
-}
-
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
-		if holds() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("it does not come true: ", what)
 }
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -126,7 +115,7 @@ func TestChanges(t *testing.T) {
 	txn := must[*clientv3.TxnResponse](t)(client.Txn(ctx).Then(clientv3.OpDelete("/a"),
 		clientv3.OpPut("/b", "three"), clientv3.OpPut("/c", `{"x":[1]}`)).Commit())
 	revision := txn.Header.Revision
-	eventually(t, "the transaction was seen", func() bool { return b.seenRevision() == revision })
+	etcdtest.Eventually(t, "the transaction was seen", func() bool { return b.seenRevision() == revision })
 	if got := kinds(b, "/a"); got != "created put deleted" {
 		t.Error("/a:", got)
 	}
@@ -288,7 +277,7 @@ func TestHowAKeyWithALeaseEnds(t *testing.T) {
 	grant(2, "/expires", "/expires too")
 	revoked := grant(60, "/revoked", lockPrefix+"job9")
 	deleted := grant(60, "/deleted", "/stays")
-	eventually(t, "the leases are known", func() bool {
+	etcdtest.Eventually(t, "the leases are known", func() bool {
 		count := 0
 		for _, l := range b.present().moment.Leases() {
 			if l.TTL > 0 {
@@ -303,14 +292,14 @@ func TestHowAKeyWithALeaseEnds(t *testing.T) {
 		"/revoked": "created revoked", "/deleted": "created deleted",
 		"/expires": "created expired", "/expires too": "created expired",
 	} {
-		eventually(t, key+" "+want, func() bool { return kinds(b, key) == want })
+		etcdtest.Eventually(t, key+" "+want, func() bool { return kinds(b, key) == want })
 	}
 	lock := b.present().lock(nil)
 	if len(lock.Former) != 1 || lock.Former[0].How != "released" || lock.Former[0].Name != "v" {
 		t.Errorf("the lock: %+v", lock)
 	}
 	must[*clientv3.LeaseRevokeResponse](t)(client.Revoke(ctx, deleted))
-	eventually(t, "/stays went with its lease", func() bool { return kinds(b, "/stays") == "created revoked" })
+	etcdtest.Eventually(t, "/stays went with its lease", func() bool { return kinds(b, "/stays") == "created revoked" })
 	if got := kinds(b, "/deleted"); got != "created deleted" {
 		t.Error("/deleted, whose lease was revoked later:", got)
 	}
@@ -322,18 +311,18 @@ func TestDeletionBeforeItsLeaseEnds(t *testing.T) {
 	lease := must[*clientv3.LeaseGrantResponse](t)(client.Grant(t.Context(), 60))
 	must[*clientv3.PutResponse](t)(client.Put(t.Context(), "/only", "v", clientv3.WithLease(lease.ID)))
 	must[*clientv3.DeleteResponse](t)(client.Delete(t.Context(), "/only"))
-	eventually(t, "the deletion was seen", func() bool { return kinds(b, "/only") == "created deleted" })
+	etcdtest.Eventually(t, "the deletion was seen", func() bool { return kinds(b, "/only") == "created deleted" })
 	// All leases are asked for at once, again and again. When two that are granted one
 	// after the other are known, all has been heard of the first of these rounds.
 	for n := range 2 {
 		must[*clientv3.LeaseGrantResponse](t)(client.Grant(t.Context(), 60))
-		eventually(t, "the next lease is known", func() bool {
+		etcdtest.Eventually(t, "the next lease is known", func() bool {
 			leases := b.present().moment.Leases()
 			return len(leases) == n+2 && leases[n+1].TTL == 60
 		})
 	}
 	must[*clientv3.LeaseRevokeResponse](t)(client.Revoke(t.Context(), lease.ID))
-	eventually(t, "the lease is gone", func() bool {
+	etcdtest.Eventually(t, "the lease is gone", func() bool {
 		return len(b.source.Record().EndedLeases()) == 1
 	})
 	if got := kinds(b, "/only"); got != "created deleted" {
@@ -349,7 +338,7 @@ func TestStaleWrites(t *testing.T) {
 	token := put.Header.Revision
 	must[*clientv3.PutResponse](t)(client.Put(ctx, jobPrefix+"job9", fmt.Sprintf("done by bob, token %d", token)))
 	stale := must[*clientv3.PutResponse](t)(client.Put(ctx, jobPrefix+"job9", "done by alice, token 1"))
-	eventually(t, "all was seen", func() bool { return b.seenRevision() == stale.Header.Revision })
+	etcdtest.Eventually(t, "all was seen", func() bool { return b.seenRevision() == stale.Header.Revision })
 	b.note("08-txn-lock: put /cron/jobs/job9: token 1 is stale, the lock was lost")
 	b.note("08-txn-lock: put /cron/jobs/job9: nothing of interest")
 	view := b.present().lock(b.told())
@@ -372,7 +361,7 @@ func TestCompaction(t *testing.T) {
 		must[*clientv3.PutResponse](t)(client.Put(ctx, "/k", fmt.Sprint(i)))
 	}
 	must[*clientv3.CompactResponse](t)(client.Compact(ctx, 4))
-	eventually(t, "all was seen", func() bool { return b.seenRevision() == 6 })
+	etcdtest.Eventually(t, "all was seen", func() bool { return b.seenRevision() == 6 })
 	for revision, want := range map[int]string{
 		3: "Revision 3 was compacted", 99: "Revision 99 is in the future"} {
 		if text := momentOf(t, b, fmt.Sprint("rev=", revision)); !strings.Contains(text, want) {
@@ -388,14 +377,14 @@ func TestLostEtcd(t *testing.T) {
 	for range 10 {
 		must[*clientv3.PutResponse](t)(client.Put(ctx, "/old", "v"))
 	}
-	eventually(t, "all was seen", func() bool { return b.seenRevision() == 11 })
+	etcdtest.Eventually(t, "all was seen", func() bool { return b.seenRevision() == 11 })
 	troubled := func() bool { return b.source.Trouble() != nil }
 	must[int](t)(0, etcd.Members[0].Kill())
-	eventually(t, "the loss is shown", troubled)
+	etcdtest.Eventually(t, "the loss is shown", troubled)
 	must[int](t)(0, etcd.Members[0].Start(ctx))
-	eventually(t, "the recovery is shown", func() bool { return !troubled() })
+	etcdtest.Eventually(t, "the recovery is shown", func() bool { return !troubled() })
 	must[*clientv3.PutResponse](t)(client.Put(ctx, "/old", "w"))
-	eventually(t, "the watch went on", func() bool { return b.seenRevision() == 12 })
+	etcdtest.Eventually(t, "the watch went on", func() bool { return b.seenRevision() == 12 })
 	if changes, err := b.source.Record().Changes(5, 5); err != nil || len(changes) != 1 {
 		t.Error("the history was lost with a restart")
 	}
@@ -407,7 +396,7 @@ func TestLostEtcd(t *testing.T) {
 	for range 20 {
 		must[*clientv3.PutResponse](t)(client.Put(ctx, "/new", "v"))
 	}
-	eventually(t, "the new store is shown", func() bool {
+	etcdtest.Eventually(t, "the new store is shown", func() bool {
 		moment := b.present().moment
 		return moment.Revision == 21 && moment.Get("/old") == nil && moment.Get("/new") != nil
 	})
@@ -432,7 +421,7 @@ func TestReset(t *testing.T) {
 			must[*clientv3.DeleteResponse](t)(client.Delete(ctx, lockPrefix+"antique"))
 			lease := must[*clientv3.LeaseGrantResponse](t)(client.Grant(ctx, 600))
 			must[*clientv3.PutResponse](t)(client.Put(ctx, "/antique lease", "v", clientv3.WithLease(lease.ID)))
-			eventually(t, "all was seen", func() bool {
+			etcdtest.Eventually(t, "all was seen", func() bool {
 				_, page := get(t, "http://"+b.Address()+"/")
 				return b.seenRevision() == 12 && strings.Contains(page, leaseName(int64(lease.ID)))
 			})
@@ -454,7 +443,7 @@ func TestReset(t *testing.T) {
 				}
 				// What was asked of the old store may come in late.
 				for end := time.Now().Add(time.Second); time.Now().Before(end); {
-					eventually(t, "all of the new store is shown", func() bool {
+					etcdtest.Eventually(t, "all of the new store is shown", func() bool {
 						return b.seenRevision() == int64(changes)+1 && strings.Contains(shown(),
 							fmt.Sprintf(`<output id="revision">%d</output>`, changes+1))
 					})
@@ -492,21 +481,21 @@ func TestFallenLeader(t *testing.T) {
 		}
 		return ""
 	}
-	eventually(t, "there is a leader", func() bool { return leader() != "" })
+	etcdtest.Eventually(t, "there is a leader", func() bool { return leader() != "" })
 	first := leader()
 	answer := must[*http.Response](t)(http.Post("http://"+b.Address()+"/member/"+first+"/kill", "", nil))
 	answer.Body.Close()
 	if answer.StatusCode != http.StatusNoContent {
 		t.Fatal(answer.Status)
 	}
-	eventually(t, "another leads", func() bool { return leader() != "" && leader() != first })
+	etcdtest.Eventually(t, "another leads", func() bool { return leader() != "" && leader() != first })
 	client := must[*clientv3.Client](t)(clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints(), Logger: zap.NewNop()}))
 	defer client.Close()
 	put := must[*clientv3.PutResponse](t)(client.Put(t.Context(), "/after", "v"))
-	eventually(t, "the watch goes on", func() bool { return b.seenRevision() == put.Header.Revision })
+	etcdtest.Eventually(t, "the watch goes on", func() bool { return b.seenRevision() == put.Header.Revision })
 	// It also does when the member that the watch may be at is paused.
 	must[int](t)(0, b.act(first, "restart"))
-	eventually(t, "all answer", func() bool {
+	etcdtest.Eventually(t, "all answer", func() bool {
 		for _, m := range b.present().members(true).Members {
 			if !m.Alive() {
 				return false
@@ -516,7 +505,7 @@ func TestFallenLeader(t *testing.T) {
 	})
 	must[int](t)(0, b.act(leader(), "pause"))
 	var last int64
-	eventually(t, "a put succeeds", func() bool {
+	etcdtest.Eventually(t, "a put succeeds", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		put, err := client.Put(ctx, "/paused", "v")
@@ -526,7 +515,7 @@ func TestFallenLeader(t *testing.T) {
 		return err == nil
 	})
 	paused := time.Now()
-	eventually(t, "the watch goes on", func() bool { return b.seenRevision() >= last })
+	etcdtest.Eventually(t, "the watch goes on", func() bool { return b.seenRevision() >= last })
 	t.Log("the watch went on after", time.Since(paused))
 }
 
@@ -714,7 +703,7 @@ func TestHostileText(t *testing.T) {
 		must[*clientv3.PutResponse](t)(client.Put(ctx, jobPrefix+text, "done by <script>alert(1)</script>, token 1"))
 	}
 	last := must[*clientv3.DeleteResponse](t)(client.Delete(ctx, lockPrefix, clientv3.WithPrefix())).Header.Revision
-	eventually(t, "all was seen", func() bool { return b.seenRevision() == last })
+	etcdtest.Eventually(t, "all was seen", func() bool { return b.seenRevision() == last })
 	base := "http://" + b.Address()
 	paths := []string{"/"}
 	for revision := range last {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/etcd-by-example/classroom/class"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
 )
 
@@ -206,11 +207,11 @@ func TestClassSafety(t *testing.T) {
 	if !slices.Equal(acted.done, want) {
 		t.Errorf("done was %v, want %v", acted.done, want)
 	}
-	eventually(t, "a member leads", func() bool { return leader(b.present().moment) != "" })
+	etcdtest.Eventually(t, "a member leads", func() bool { return leader(b.present().moment) != "" })
 	if got := do("POST", b.Address(), "/member/leader/kill", nil); got != 204 || etcd.Members[0].PID() != 0 {
 		t.Errorf("the leader is killed: %d, process %d", got, etcd.Members[0].PID())
 	}
-	eventually(t, "no member leads", func() bool { return leader(b.present().moment) == "" })
+	etcdtest.Eventually(t, "no member leads", func() bool { return leader(b.present().moment) == "" })
 	if got := do("POST", b.Address(), "/member/leader/kill", nil); got != 409 {
 		t.Errorf("with no leader: %d", got)
 	}

@@ -26,15 +26,6 @@ import (
 
 func TestMain(m *testing.M) { etcdtest.Main(m, nil) }
 
-// limit bounds what a test waits for.
-const limit = 2 * time.Minute
-
-func soon(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // open returns a class on an etcd of its own, with further arguments.
 func open(t *testing.T, members int, args ...string) (*Class, *cluster.Cluster) {
 	t.Helper()
@@ -55,7 +46,7 @@ func open(t *testing.T, members int, args ...string) (*Class, *cluster.Cluster) 
 		}
 		ports = append(ports, port)
 	}
-	c, err := Open(soon(t), Config{Authority: authority, Etcd: etcd.Client(), Ports: ports, Address: "127.0.0.1:0"})
+	c, err := Open(etcdtest.Soon(t), Config{Authority: authority, Etcd: etcd.Client(), Ports: ports, Address: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +71,7 @@ func join(t *testing.T, c *Class, name string) learner {
 		t.Fatal(err)
 	}
 	code := c.Code("127.0.0.1")
-	in, err := code.enter(soon(t), name, key, false)
+	in, err := code.enter(etcdtest.Soon(t), name, key, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +89,7 @@ func TestWall(t *testing.T) {
 	t.Parallel()
 	c, _ := open(t, 1)
 	ann, bob := join(t, c, "ann"), join(t, c, "bob")
-	ctx := soon(t)
+	ctx := etcdtest.Soon(t)
 	held, err := bob.Grant(ctx, 60)
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +207,7 @@ func TestDoor(t *testing.T) {
 			t.Fatal(err)
 		}
 		return func(code Code, name string, again bool) error {
-			_, err := code.enter(soon(t), name, key, again)
+			_, err := code.enter(etcdtest.Soon(t), name, key, again)
 			return err
 		}
 	}
@@ -249,7 +240,7 @@ func TestDoor(t *testing.T) {
 	refuse("a name that is none", bob(code, "../ann", false), "cannot be a name")
 	refuse("a name of nobody, again", bob(code, "bob", true), "was freed by the teacher")
 
-	ctx := soon(t)
+	ctx := etcdtest.Soon(t)
 	if err := c.Free(ctx, "ann"); err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +293,7 @@ func TestDismissed(t *testing.T) {
 	for name, dismiss := range map[string]func(context.Context, string) error{"freed": c.Free, "removed": c.Remove} {
 		ann := join(t, c, name)
 		key := Prefix(name) + "/a"
-		ctx := soon(t)
+		ctx := etcdtest.Soon(t)
 		if _, err := ann.Put(ctx, key, ""); err != nil {
 			t.Fatal(err)
 		}
@@ -457,7 +448,7 @@ func learners(t *testing.T, c *Class) *tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := c.Code("127.0.0.1").enter(soon(t), "mallory", key, false)
+	in, err := c.Code("127.0.0.1").enter(etcdtest.Soon(t), "mallory", key, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -485,7 +476,7 @@ func falseClass(t *testing.T, at string, shown *tls.Certificate) (address string
 				return
 			}
 			secured := tls.Server(connection, &tls.Config{Certificates: []tls.Certificate{*shown}})
-			secured.SetDeadline(time.Now().Add(limit))
+			secured.SetDeadline(time.Now().Add(etcdtest.Limit))
 			if told, _ := io.ReadAll(secured); len(told) > 0 {
 				t.Errorf("the false server was told %q", told)
 			}

@@ -145,7 +145,7 @@ func sit(t *testing.T, c *Class, name string) seat {
 	t.Helper()
 	port := freePort(t)
 	told := make(chan string, 100)
-	d, err := OpenDesk(soon(t), DeskConfig{Code: c.Code("127.0.0.1"), Name: name, Port: port,
+	d, err := OpenDesk(etcdtest.Soon(t), DeskConfig{Code: c.Code("127.0.0.1"), Name: name, Port: port,
 		KeyFile: filepath.Join(t.TempDir(), "key"), Tell: func(s string) { told <- s }})
 	if err != nil {
 		t.Fatal(err)
@@ -225,8 +225,8 @@ func TestDeskLikeNamespace(t *testing.T) {
 	failed := 0
 	for i := range 1500 {
 		op := op(0)
-		at, errAt := ann.Client.Do(soon(t), op)
-		through, errThrough := other.Do(soon(t), op)
+		at, errAt := ann.Client.Do(etcdtest.Soon(t), op)
+		through, errThrough := other.Do(etcdtest.Soon(t), op)
 		if fmt.Sprint(errAt) != fmt.Sprint(errThrough) {
 			t.Fatalf("operation %d: at the desk %v, through namespace %v", i, errAt, errThrough)
 		}
@@ -294,7 +294,7 @@ func TestDesk(t *testing.T) {
 	t.Parallel()
 	c, etcd := open(t, 1)
 	ann, bob := sit(t, c, "ann"), sit(t, c, "bob")
-	ctx := soon(t)
+	ctx := etcdtest.Soon(t)
 
 	// A watch sees one's own keys, from the first to the last.
 	watching, stop := context.WithCancel(ctx)
@@ -431,7 +431,7 @@ func TestDeskMoves(t *testing.T) {
 	t.Parallel()
 	c, _ := open(t, 1)
 	ann := sit(t, c, "ann")
-	ctx := soon(t)
+	ctx := etcdtest.Soon(t)
 	if err := ann.Move(ctx, "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "no class answers at 127.0.0.1:1") {
 		t.Errorf("to where nobody is: %v", err)
 	}
@@ -481,7 +481,7 @@ func hears(t *testing.T, s seat, words string) {
 			if strings.Contains(told, words) {
 				return
 			}
-		case <-time.After(limit):
+		case <-time.After(etcdtest.Limit):
 			t.Fatalf("the desk does not tell %q", words)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // TestRoom has a learner fill the database, which nobody can keep them from, and the
@@ -21,7 +23,7 @@ func TestRoom(t *testing.T) {
 	fill := func(key func(i int) string) {
 		t.Helper()
 		for i := range 100 {
-			_, err := ann.Put(soon(t), key(i), value)
+			_, err := ann.Put(etcdtest.Soon(t), key(i), value)
 			if errors.Is(err, rpctypes.ErrNoSpace) {
 				break
 			}
@@ -29,17 +31,17 @@ func TestRoom(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := bob.Put(soon(t), "bob:/a", ""); !errors.Is(err, rpctypes.ErrNoSpace) {
+		if _, err := bob.Put(etcdtest.Soon(t), "bob:/a", ""); !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Fatalf("bob writes into a full database: %v", err)
 		}
 	}
 	writes := func() error {
-		_, err := bob.Put(soon(t), "bob:/a", strings.Repeat("x", 1<<10))
+		_, err := bob.Put(etcdtest.Soon(t), "bob:/a", strings.Repeat("x", 1<<10))
 		return err
 	}
 
 	fill(func(int) string { return "ann:/big" })
-	if err := c.Room(soon(t)); err != nil {
+	if err := c.Room(etcdtest.Soon(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := writes(); err != nil {
@@ -47,20 +49,20 @@ func TestRoom(t *testing.T) {
 	}
 
 	fill(func(i int) string { return fmt.Sprint("ann:/big", i) })
-	if err := c.Room(soon(t)); err != nil {
+	if err := c.Room(etcdtest.Soon(t)); err != nil {
 		t.Fatal(err)
 	}
 	fill(func(i int) string { return fmt.Sprint("ann:/more", i) }) // What is there, is still there.
-	if _, err := c.Reset(soon(t), "ann"); err != nil {
+	if _, err := c.Reset(etcdtest.Soon(t), "ann"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Room(soon(t)); err != nil {
+	if err := c.Room(etcdtest.Soon(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := writes(); err != nil {
 		t.Errorf("bob, after ann's keys are gone: %v", err)
 	}
-	if got, err := bob.Get(soon(t), "bob:", clientv3.WithPrefix()); err != nil || got.Count != 1 {
+	if got, err := bob.Get(etcdtest.Soon(t), "bob:", clientv3.WithPrefix()); err != nil || got.Count != 1 {
 		t.Errorf("bob's keys: %v (%v)", got, err)
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"example.com/etcd-by-example/classroom/tempdir"
 )
 
 // keeperVariable marks a process that was started as the keeper, and runVariable all
@@ -41,7 +43,7 @@ type keeper struct {
 }
 
 // startKeeper starts the keeper of the tests that have the folder.
-func startKeeper(folder string) (*keeper, error) {
+func startKeeper(folder *tempdir.Dir) (*keeper, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start the keeper: %w", err)
@@ -52,7 +54,8 @@ func startKeeper(folder string) (*keeper, error) {
 	// Tests that tests have started have a keeper that nobody else ends.
 	k.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, runVariable+"=")
-	}), keeperVariable+"="+folder)
+	}), keeperVariable+"="+folder.Path)
+	folder.Lend(k.cmd)
 	// Ctrl-C at a terminal does not reach it.
 	k.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if k.input, err = k.cmd.StdinPipe(); err != nil {
@@ -61,7 +64,7 @@ func startKeeper(folder string) (*keeper, error) {
 	if err := k.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the keeper: %w", err)
 	}
-	os.Setenv(runVariable, folder)
+	os.Setenv(runVariable, folder.Path)
 	return k, nil
 }
 

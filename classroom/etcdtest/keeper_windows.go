@@ -1,11 +1,13 @@
 package etcdtest
 
+import "example.com/etcd-by-example/classroom/tempdir"
+
 const runVariable = "TESTS_IN"
 
 // keeper does nothing: on Windows only the members end with the tests in every case.
 type keeper struct{}
 
-func startKeeper(string) (keeper, error) { return keeper{}, nil }
+func startKeeper(*tempdir.Dir) (keeper, error) { return keeper{}, nil }
 
 func (keeper) end() error { return nil }
 

@@ -35,6 +35,9 @@ func Long() bool { return *long || *nightly }
 // Nightly reports whether tests may take as long as they need to prove something.
 func Nightly() bool { return *nightly }
 
+// prefix begins the names of the folders of tests.
+const prefix = "etcdtest-"
+
 // parallel is how many tests run side by side, unless -parallel says so. They wait more
 // than they compute; those that start members wait for places as well: see Reserve.
 const parallel = 64
@@ -71,14 +74,14 @@ func run(m *testing.M, prepare func() error) (code int) {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	folder, err := tempdir.Make("etcdtest-")
+	folder, err := tempdir.Make(prefix)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	os.Setenv("TMPDIR", folder.Path)
 	os.Setenv("XDG_CACHE_HOME", folder.Path)
-	k, err := startKeeper(folder.Path)
+	k, err := startKeeper(folder)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err, folder.Remove())
 		return 1

@@ -53,20 +53,10 @@ func start(t testing.TB, members int) *place {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Close)
-	if err := r.Ready(soon(t)); err != nil {
+	if err := r.Ready(etcdtest.Soon(t)); err != nil {
 		t.Fatal(err)
 	}
 	return &place{etcd, r, etcdtest.Connect(t, etcd.Members[0].Endpoint), etcdtest.Connect(t, r.Address)}
-}
-
-// limit bounds every wait for something that is to happen.
-const limit = 2 * time.Minute
-
-// soon is a context for what takes a moment.
-func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 func must[T any](value T, err error) T {
@@ -82,25 +72,16 @@ func wait[T any](t testing.TB, what string, from <-chan T) T {
 	select {
 	case value := <-from:
 		return value
-	case <-time.After(limit):
+	case <-time.After(etcdtest.Limit):
 		t.Fatalf("no sign of %s", what)
 		panic("not reached")
-	}
-}
-
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
 	}
 }
 
 // value returns what etcd has under a key, or "".
 func (p *place) value(t testing.TB, key string) string {
 	t.Helper()
-	get, err := p.direct.Get(soon(t), key)
+	get, err := p.direct.Get(etcdtest.Soon(t), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +123,7 @@ func (p *place) same(t *testing.T, what string, do func(*clientv3.Client) string
 func TestCallsPass(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1)
-	ctx := soon(t)
+	ctx := etcdtest.Soon(t)
 	p.same(t, "put and get", func(c *clientv3.Client) string {
 		must(c.Put(ctx, "/a", "1"))
 		get := must(c.Get(ctx, "/", clientv3.WithPrefix()))
@@ -196,7 +177,7 @@ func TestCallsPass(t *testing.T) {
 func TestUsersPass(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1)
-	ctx := soon(t)
+	ctx := etcdtest.Soon(t)
 	for _, user := range []string{"root", "ann"} {
 		must(p.direct.UserAdd(ctx, user, "secret"))
 	}
@@ -204,7 +185,7 @@ func TestUsersPass(t *testing.T) {
 	must(p.through.AuthEnable(ctx))
 	client := func(user, password string) (*clientv3.Client, error) {
 		return clientv3.New(clientv3.Config{Endpoints: []string{p.relay.Address}, Username: user, Password: password,
-			Logger: zap.NewNop(), DialTimeout: limit})
+			Logger: zap.NewNop(), DialTimeout: etcdtest.Limit})
 	}
 	root := must(client("root", "secret"))
 	defer root.Close()
@@ -226,7 +207,7 @@ func TestRequireLeaderPasses(t *testing.T) {
 	etcdtest.NeedsLong(t, "three members")
 	t.Parallel()
 	p := start(t, 3)
-	ctx := soon(t)
+	ctx := etcdtest.Soon(t)
 	watch := p.through.Watch(clientv3.WithRequireLeader(ctx), "/a", clientv3.WithCreatedNotify())
 	wait(t, "the watch", watch)
 	for _, m := range p.etcd.Members[1:] {
@@ -262,14 +243,14 @@ func TestHeadersPass(t *testing.T) {
 	defer server.Stop()
 	r := must(Start(listener.Addr().String(), 0))
 	defer r.Close()
-	if err := r.Ready(soon(t)); err != nil {
+	if err := r.Ready(etcdtest.Soon(t)); err != nil {
 		t.Fatal(err)
 	}
 	conn := must(grpc.NewClient(r.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{}))))
 	defer conn.Close()
 
-	ctx := metadata.AppendToOutgoingContext(soon(t), "token", "a", "token", "b", "some-bin", "\x00\x01")
+	ctx := metadata.AppendToOutgoingContext(etcdtest.Soon(t), "token", "a", "token", "b", "some-bin", "\x00\x01")
 	stream := must(conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/un.Known/Method"))
 	message := []byte("not of any kind")
 	if err := stream.SendMsg(&message); err != nil {
@@ -298,13 +279,13 @@ func TestLoseCall(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1)
 	p.relay.Hook(puts(false, func(*Message) Verdict { return Lose }))
-	if _, err := p.through.Put(soon(t), "/a", "1"); status.Code(err) != codes.Unavailable {
+	if _, err := p.through.Put(etcdtest.Soon(t), "/a", "1"); status.Code(err) != codes.Unavailable {
 		t.Errorf("a lost put: %v", err)
 	}
 	if value := p.value(t, "/a"); value != "" {
 		t.Errorf("etcd has %q", value)
 	}
-	must(p.through.Put(soon(t), "/a", "2")) // It has a new connection.
+	must(p.through.Put(etcdtest.Soon(t), "/a", "2")) // It has a new connection.
 	if now, ever := p.relay.Connections(); now != 1 || ever != 2 {
 		t.Errorf("%d connections now and %d ever", now, ever)
 	}
@@ -314,7 +295,7 @@ func TestLoseAnswer(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1)
 	p.relay.Hook(puts(true, func(*Message) Verdict { return Lose }))
-	if _, err := p.through.Put(soon(t), "/a", "1"); status.Code(err) != codes.Unavailable {
+	if _, err := p.through.Put(etcdtest.Soon(t), "/a", "1"); status.Code(err) != codes.Unavailable {
 		t.Errorf("a put whose answer is lost: %v", err)
 	}
 	if value := p.value(t, "/a"); value != "1" {
@@ -334,7 +315,7 @@ func TestReadIsRepeated(t *testing.T) {
 			}
 			return Pass
 		})
-		must(p.through.Get(soon(t), "/a"))
+		must(p.through.Get(etcdtest.Soon(t), "/a"))
 		if n := asked.Load(); n != 2 {
 			t.Errorf("the hook was asked %d times", n)
 		}
@@ -348,9 +329,9 @@ func TestLoseBreaksOneConnection(t *testing.T) {
 	other := etcdtest.Connect(t, p.relay.Address)
 	ours, theirs := streams(t, p, p.through), streams(t, p, other)
 	p.relay.Hook(puts(false, func(*Message) Verdict { return Lose }))
-	p.through.Put(soon(t), "/lost", "1")
-	eventually(t, "our streams begin anew", func() bool { return p.relay.Calls()[pb.Watch_Watch_FullMethodName] == 3 })
-	must(p.through.Put(soon(t), "/w", "x"))
+	p.through.Put(etcdtest.Soon(t), "/lost", "1")
+	etcdtest.Eventually(t, "our streams begin anew", func() bool { return p.relay.Calls()[pb.Watch_Watch_FullMethodName] == 3 })
+	must(p.through.Put(etcdtest.Soon(t), "/w", "x"))
 	wait(t, "our event", ours)
 	wait(t, "their event", theirs)
 	if _, ever := p.relay.Connections(); ever != 3 {
@@ -415,7 +396,7 @@ func TestHold(t *testing.T) {
 				if request := m.Request.(*pb.PutRequest); string(request.Value) != "held" {
 					t.Errorf("held is %v", request)
 				}
-				must(p.through.Put(soon(t), "/a", "other")) // Others pass, on the same connection.
+				must(p.through.Put(etcdtest.Soon(t), "/a", "other")) // Others pass, on the same connection.
 				if gaveUp {
 					cancel()
 					if err := wait(t, "the end of the put", ended); !errors.Is(err, context.Canceled) {
@@ -423,7 +404,7 @@ func TestHold(t *testing.T) {
 					}
 					wait(t, "its caller's end", m.Caller.Done())
 				}
-				before := must(p.direct.Get(soon(t), "/a")).Header.Revision
+				before := must(p.direct.Get(etcdtest.Soon(t), "/a")).Header.Revision
 				p.relay.Hook(func(m *Message) Verdict {
 					if m.Answered {
 						close(answers)
@@ -451,7 +432,7 @@ func TestHold(t *testing.T) {
 						t.Errorf("the put: %v", err)
 					}
 				}
-				get := must(p.direct.Get(soon(t), "/a"))
+				get := must(p.direct.Get(etcdtest.Soon(t), "/a"))
 				if value := string(get.Kvs[0].Value); value != want || get.Header.Revision-before > 1 {
 					t.Errorf("etcd has %q at %d, after %d", value, get.Header.Revision, before)
 				}
@@ -467,7 +448,7 @@ func TestHold(t *testing.T) {
 func TestHeldCallOutlivesConnection(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1)
-	grant := must(p.direct.Grant(soon(t), 60))
+	grant := must(p.direct.Grant(etcdtest.Soon(t), 60))
 	held, verdicts := make(chan *Message, 2), make(chan Verdict)
 	var answered sync.Map // the calls; the client may send the second one again
 	p.relay.Hook(func(m *Message) Verdict {
@@ -490,7 +471,7 @@ func TestHeldCallOutlivesConnection(t *testing.T) {
 	keepAlive.Conn.Cut()
 	p.through.Close()
 	close(verdicts)
-	eventually(t, "both are answered", func() bool {
+	etcdtest.Eventually(t, "both are answered", func() bool {
 		_, first := answered.Load(put.Call)
 		_, second := answered.Load(keepAlive.Call)
 		return first && second
@@ -509,10 +490,10 @@ func TestDoBeforeTheProgramHears(t *testing.T) {
 		if m.Err != nil || m.Answer.(*pb.PutResponse).Header.Revision != 2 || string(m.Request.(*pb.PutRequest).Key) != "/a" {
 			t.Errorf("the answer to %v is %v, %v", m.Request, m.Answer, m.Err)
 		}
-		must(p.direct.Put(soon(t), "/a", p.value(t, "/a")+", and then")) // As etcd has it already.
+		must(p.direct.Put(etcdtest.Soon(t), "/a", p.value(t, "/a")+", and then")) // As etcd has it already.
 		return Pass
 	}))
-	put := must(p.through.Put(soon(t), "/a", "first"))
+	put := must(p.through.Put(etcdtest.Soon(t), "/a", "first"))
 	if value := p.value(t, "/a"); put.Header.Revision != 2 || value != "first, and then" {
 		t.Errorf("put at %d, then %q", put.Header.Revision, value)
 	}
@@ -529,7 +510,7 @@ func TestHookHearsErrors(t *testing.T) {
 		heard = append(heard, fmt.Sprint(m.Answered, m.Request != nil, m.Answer, m.Err))
 		return Pass
 	})
-	_, err := p.through.Put(soon(t), "/a", "", clientv3.WithLease(7))
+	_, err := p.through.Put(etcdtest.Soon(t), "/a", "", clientv3.WithLease(7))
 	want := []string{"false true <nil> <nil>",
 		"true true <nil> rpc error: code = NotFound desc = etcdserver: requested lease not found"}
 	if !errors.Is(err, rpctypes.ErrLeaseNotFound) || !slices.Equal(heard, want) {
@@ -542,7 +523,7 @@ func TestHoldStream(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1)
 	other := etcdtest.Connect(t, p.relay.Address)
-	grant := must(p.direct.Grant(soon(t), 60))
+	grant := must(p.direct.Grant(etcdtest.Soon(t), 60))
 	ours, theirs := streams(t, p, p.through), streams(t, p, other)
 	verdicts, held := make(chan Verdict), make(chan *Message, 10)
 	p.relay.Hook(func(m *Message) Verdict {
@@ -556,7 +537,7 @@ func TestHoldStream(t *testing.T) {
 		}
 		return Pass
 	})
-	must(p.direct.Put(soon(t), "/w", "1"))
+	must(p.direct.Put(etcdtest.Soon(t), "/w", "1"))
 	wait(t, "an event for us", held)
 	wait(t, "their event", theirs)
 	renewed := make(chan error, 1)
@@ -565,8 +546,8 @@ func TestHoldStream(t *testing.T) {
 		renewed <- err
 	}()
 	wait(t, "our renewal", held)
-	must(other.KeepAliveOnce(soon(t), grant.ID))
-	must(p.through.Get(soon(t), "/w")) // Other calls of the connection pass.
+	must(other.KeepAliveOnce(etcdtest.Soon(t), grant.ID))
+	must(p.through.Get(etcdtest.Soon(t), "/w")) // Other calls of the connection pass.
 	select {
 	case <-ours:
 		t.Error("an event came through")
@@ -602,10 +583,10 @@ func TestHoldWatchRequest(t *testing.T) {
 	if _, ok := m.Request.(*pb.WatchRequest); !ok {
 		t.Errorf("held is %v", m.Request)
 	}
-	must(p.direct.Put(soon(t), "/x/1", "before"))
+	must(p.direct.Put(etcdtest.Soon(t), "/x/1", "before"))
 	verdicts <- Pass
 	watch := wait(t, "that it stands", stands)
-	must(p.direct.Put(soon(t), "/x/2", "after"))
+	must(p.direct.Put(etcdtest.Soon(t), "/x/2", "after"))
 	if key := string(wait(t, "an event", watch).Events[0].Kv.Key); key != "/x/2" {
 		t.Errorf("the first event is of %s", key)
 	}
@@ -621,8 +602,8 @@ func TestDropEvent(t *testing.T) {
 		}
 		return Pass
 	})
-	must(p.direct.Put(soon(t), "/w", "1"))
-	must(p.direct.Put(soon(t), "/w", "2"))
+	must(p.direct.Put(etcdtest.Soon(t), "/w", "1"))
+	must(p.direct.Put(etcdtest.Soon(t), "/w", "2"))
 	if event := wait(t, "an event", watch); string(event.Events[0].Kv.Value) != "2" {
 		t.Errorf("the event is %v", event.Events)
 	}
@@ -634,15 +615,15 @@ func TestStreamEndsWithCaller(t *testing.T) {
 	p := start(t, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	wait(t, "the watch", p.through.Watch(ctx, "/w", clientv3.WithCreatedNotify()))
-	must(p.through.KeepAlive(ctx, must(p.direct.Grant(soon(t), 60)).ID))
+	must(p.through.KeepAlive(ctx, must(p.direct.Grant(etcdtest.Soon(t), 60)).ID))
 	running := func() int {
 		stacks := make([]byte, 1<<20)
 		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*call).down(")
 	}
-	eventually(t, "two streams", func() bool { return running() == 2 })
+	etcdtest.Eventually(t, "two streams", func() bool { return running() == 2 })
 	cancel()
 	p.through.Close()
-	eventually(t, "no stream", func() bool { return running() == 0 })
+	etcdtest.Eventually(t, "no stream", func() bool { return running() == 0 })
 }
 
 func TestCut(t *testing.T) {
@@ -653,18 +634,18 @@ func TestCut(t *testing.T) {
 	if now, ever := p.relay.Connections(); now > 1 || ever < 1 {
 		t.Errorf("%d connections now and %d ever", now, ever)
 	}
-	eventually(t, "the client has come back", func() bool {
+	etcdtest.Eventually(t, "the client has come back", func() bool {
 		now, ever := p.relay.Connections()
 		return now == 1 && ever == 2
 	})
-	must(p.through.Put(soon(t), "/w", "1"))
+	must(p.through.Put(etcdtest.Soon(t), "/w", "1"))
 	wait(t, "the event", watch)
 }
 
 func TestHoldConnections(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1)
-	must(p.through.Get(soon(t), "/a"))
+	must(p.through.Get(etcdtest.Soon(t), "/a"))
 	p.relay.Hold()
 	ended := p.put(t.Context(), "/a", "1")
 	// A new connection is accepted, and hears nothing.
@@ -688,7 +669,7 @@ func TestHoldConnections(t *testing.T) {
 	if err := wait(t, "the end of the put", ended); err != nil {
 		t.Errorf("the put: %v", err)
 	}
-	conn.SetReadDeadline(time.Now().Add(limit))
+	conn.SetReadDeadline(time.Now().Add(etcdtest.Limit))
 	if _, err := conn.Read(make([]byte, 1)); err != nil {
 		t.Errorf("the new connection: %v", err)
 	}
@@ -707,8 +688,8 @@ func TestHoldOneConnection(t *testing.T) {
 	}))
 	ended := p.put(t.Context(), "/a", "1")
 	conn := wait(t, "the put", conns)
-	must(other.Get(soon(t), "/a"))
-	eventually(t, "etcd has it", func() bool { return p.value(t, "/a") == "1" })
+	must(other.Get(etcdtest.Soon(t), "/a"))
+	etcdtest.Eventually(t, "etcd has it", func() bool { return p.value(t, "/a") == "1" })
 	select {
 	case err := <-ended:
 		t.Errorf("the put ended: %v", err)
@@ -732,12 +713,12 @@ func refused(address string) bool {
 func TestRefuse(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1)
-	must(p.through.Get(soon(t), "/a"))
+	must(p.through.Get(etcdtest.Soon(t), "/a"))
 	p.relay.Refuse()
 	if !refused(p.relay.Address) {
 		t.Error("a connection is accepted")
 	}
-	must(p.through.Get(soon(t), "/a")) // Those that are open stay.
+	must(p.through.Get(etcdtest.Soon(t), "/a")) // Those that are open stay.
 	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := p.relay.Ready(short); !errors.Is(err, context.DeadlineExceeded) {
@@ -749,7 +730,7 @@ func TestRefuse(t *testing.T) {
 	if refused(p.relay.Address) {
 		t.Error("a connection is refused")
 	}
-	must(etcdtest.Connect(t, p.relay.Address).Get(soon(t), "/a"))
+	must(etcdtest.Connect(t, p.relay.Address).Get(etcdtest.Soon(t), "/a"))
 }
 
 // A connection that is accepted while the door closes is cut.
@@ -761,7 +742,7 @@ func TestLateConnection(t *testing.T) {
 	conn := must(net.Dial("tcp", other.Addr().String()))
 	defer conn.Close()
 	must(entrance{other, p.relay}.Accept())
-	conn.SetReadDeadline(time.Now().Add(limit))
+	conn.SetReadDeadline(time.Now().Add(etcdtest.Limit))
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("read: %v", err)
 	}
@@ -775,17 +756,17 @@ func TestMemberDies(t *testing.T) {
 		if err := p.etcd.Members[0].Kill(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "connections are refused", func() bool { return refused(p.relay.Address) })
+		etcdtest.Eventually(t, "connections are refused", func() bool { return refused(p.relay.Address) })
 		if now, _ := p.relay.Connections(); now != 0 {
 			t.Errorf("%d connections", now)
 		}
-		if err := p.etcd.Members[0].Start(soon(t)); err != nil {
+		if err := p.etcd.Members[0].Start(etcdtest.Soon(t)); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.relay.Ready(soon(t)); err != nil {
+		if err := p.relay.Ready(etcdtest.Soon(t)); err != nil {
 			t.Fatal(err)
 		}
-		must(p.through.Put(soon(t), "/w", "1"))
+		must(p.through.Put(etcdtest.Soon(t), "/w", "1"))
 		wait(t, "the event", watch)
 	}
 }
@@ -821,14 +802,14 @@ func TestPortComesBack(t *testing.T) {
 		t.Error("a port that is taken is no error")
 	}
 	p.etcd.Members[0].Kill()
-	if err := p.etcd.Members[0].Start(soon(t)); err != nil {
+	if err := p.etcd.Members[0].Start(etcdtest.Soon(t)); err != nil {
 		t.Fatal(err)
 	}
 	thief.Close()
-	if err := p.relay.Ready(soon(t)); err != nil {
+	if err := p.relay.Ready(etcdtest.Soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	must(p.through.Get(soon(t), "/a"))
+	must(p.through.Get(etcdtest.Soon(t), "/a"))
 }
 
 // A client that asks which members there are stays behind the relay.
@@ -836,13 +817,13 @@ func TestAdvertise(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1)
 	p.relay.Advertise(map[string]string{p.etcd.Members[0].Endpoint: p.relay.Address})
-	if err := p.through.Sync(soon(t)); err != nil {
+	if err := p.through.Sync(etcdtest.Soon(t)); err != nil {
 		t.Fatal(err)
 	}
 	if got := p.through.Endpoints(); len(got) != 1 || got[0] != "http://"+p.relay.Address {
 		t.Errorf("it was told of %q", got)
 	}
-	must(p.through.Put(soon(t), "/a", "1"))
+	must(p.through.Put(etcdtest.Soon(t), "/a", "1"))
 	if calls := p.relay.Calls()[pb.KV_Put_FullMethodName]; calls != 1 {
 		t.Errorf("the relay has seen %d puts", calls)
 	}
@@ -857,19 +838,19 @@ func TestCounts(t *testing.T) {
 	var clients []*clientv3.Client
 	for range 3 {
 		client := etcdtest.Connect(t, p.relay.Address)
-		must(client.Get(soon(t), "/a"))
-		must(client.Put(soon(t), "/a", ""))
-		must(client.Put(soon(t), "/a", ""))
+		must(client.Get(etcdtest.Soon(t), "/a"))
+		must(client.Put(etcdtest.Soon(t), "/a", ""))
+		must(client.Put(etcdtest.Soon(t), "/a", ""))
 		clients = append(clients, client)
 	}
-	must(p.through.Get(soon(t), "/a"))
+	must(p.through.Get(etcdtest.Soon(t), "/a"))
 	if now, ever := p.relay.Connections(); now != 4 || ever != 4 {
 		t.Errorf("%d connections now and %d ever", now, ever)
 	}
 	for _, client := range clients {
 		client.Close()
 	}
-	eventually(t, "one connection is left", func() bool {
+	etcdtest.Eventually(t, "one connection is left", func() bool {
 		now, ever := p.relay.Connections()
 		return now == 1 && ever == 4
 	})
@@ -896,7 +877,7 @@ func TestClose(t *testing.T) {
 	p.relay.Close()
 	for _, name := range []string{"idle", "held call", "held answer", "held stream", "held request", "dropped", "held connections", "refusing"} {
 		r := must(Start(p.etcd.Members[0].Endpoint, 0))
-		if err := r.Ready(soon(t)); err != nil {
+		if err := r.Ready(etcdtest.Soon(t)); err != nil {
 			t.Fatal(err)
 		}
 		client := etcdtest.Connect(t, r.Address)
@@ -927,7 +908,7 @@ func TestClose(t *testing.T) {
 		case "refusing":
 			r.Refuse()
 		case "held stream":
-			must(p.direct.Put(soon(t), "/w", ""))
+			must(p.direct.Put(etcdtest.Soon(t), "/w", ""))
 		case "held request":
 			calls.Go(func() { client.Watch(ctx, "/x") })
 		}
@@ -977,7 +958,7 @@ func TestTouched(t *testing.T) {
 				[]clientv3.Op{clientv3.OpDelete("r", clientv3.WithPrefix())})}),
 			Ranges{{"c", "d"}, {"g", ""}, {"i", ""}}, Ranges{{"p", ""}, {"q", ""}, {"r", "s"}}},
 	} {
-		must(p.through.Do(soon(t), c.op))
+		must(p.through.Do(etcdtest.Soon(t), c.op))
 		m := <-requests
 		if !slices.Equal(m.Reads, c.reads) || !slices.Equal(m.Writes, c.writes) {
 			t.Errorf("%v reads %q and writes %q", m.Request, m.Reads, m.Writes)
@@ -1023,7 +1004,7 @@ func TestEmptyMessages(t *testing.T) {
 		heard = append(heard, fmt.Sprintf("%T %v", m.Request, m.Answered))
 		return Pass
 	})
-	must(p.through.AuthStatus(soon(t)))
+	must(p.through.AuthStatus(etcdtest.Soon(t)))
 	if want := []string{"*etcdserverpb.AuthStatusRequest false", "*etcdserverpb.AuthStatusRequest true"}; !slices.Equal(heard, want) {
 		t.Errorf("the hook heard %q", heard)
 	}
@@ -1052,6 +1033,6 @@ func BenchmarkAfterLoss(b *testing.B) {
 	for b.Loop() {
 		p.relay.Hook(puts(false, func(*Message) Verdict { return Lose }))
 		p.through.Put(b.Context(), "/lost", "")
-		must(p.through.Put(soon(b), "/next", ""))
+		must(p.through.Put(etcdtest.Soon(b), "/next", ""))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 )
 
@@ -43,6 +44,14 @@ func (d *Dir) Remove() error {
 		err = errors.Join(err, d.owner.Close())
 	}
 	return err
+}
+
+// Lend has the folder be in use for as long as the command runs, too. It is called before
+// the command starts, and does nothing on Windows.
+func (d *Dir) Lend(cmd *exec.Cmd) {
+	if d.owner != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, d.owner)
+	}
 }
 
 // own marks the folder as in use until the file that it returns is closed.

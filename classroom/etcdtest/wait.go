@@ -1,0 +1,45 @@
+package etcdtest
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// Limit bounds every wait for something that is to happen. A machine that is many times
+// slower than it should be does not miss it.
+const Limit = 2 * time.Minute
+
+// Soon returns a context that ends after Limit. It is for what is done at the end of a
+// test as well.
+func Soon(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), Limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Eventually fails the test when condition does not become true within Limit.
+func Eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	Within(t, Limit, what, condition)
+}
+
+// Within is Eventually for what has to wait for more than one event.
+func Within(t testing.TB, limit time.Duration, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// NoError fails the test when there is an error.
+func NoError(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
