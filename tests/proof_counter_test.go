@@ -2,7 +2,9 @@ package tests
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -125,9 +127,9 @@ func linearizable(history []call) porcupine.CheckResult {
 
 // visualize writes a page that shows how far an order of the calls explains the
 // answers. The search that it needs takes longer.
-func visualize(history []call, file string) error {
+func visualize(history []call, page io.Writer) error {
 	_, info := porcupine.CheckOperationsVerbose(keyModel, operations(history), checkLimit)
-	return porcupine.VisualizePath(keyModel, info, file)
+	return porcupine.Visualize(keyModel, info, page)
 }
 
 func operations(history []call) (list []porcupine.Operation) {
@@ -313,31 +315,12 @@ func TestCounterProof(t *testing.T) {
 	if etcdtest.Nightly() {
 		kills, least = 8, 8000
 	}
-	rng := harness.Random(t)
-	file := newRecord(t)
-	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
-	c := newCounter(t, rng, etcd, file)
-
-	var clients sync.WaitGroup
-	stop := make(chan struct{})
-	for n := range c.clients {
-		rng := rand.New(rand.NewPCG(rng.Uint64(), 0))
-		clients.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(time.Duration(rng.Int64N(int64(pauseLimit)))):
-				}
-				c.work(n, rng)
-			}
-		})
-	}
-	stopped := sync.OnceFunc(func() {
-		close(stop)
-		clients.Wait()
+	random := harness.Random(t)
+	c := newCounter(t, random)
+	stop := repeat(t, len(c.clients), random, func(_ context.Context, n int, random *rand.Rand) {
+		time.Sleep(time.Duration(random.Int64N(int64(pauseLimit))))
+		c.work(n, random)
 	})
-	defer stopped()
 	// more returns when so many further calls have been answered.
 	more := func(calls int) {
 		t.Helper()
@@ -348,16 +331,15 @@ func TestCounterProof(t *testing.T) {
 	}
 	for range kills {
 		more(least / (2 * kills))
-		killed := harness.KillLeader(t, etcd)
+		killed := harness.KillLeader(t, c.etcd)
 		more(least / (2 * kills))
 		harness.NoError(t, killed.Start(harness.Soon(t)))
 	}
 	more(least / 2)
-	stopped()
+	stop()
 
-	for _, key := range []string{counterKey, registerKey} {
-		c.last(t, key)
-	}
+	c.last(t, counterKey)
+	c.last(t, registerKey)
 	begin := time.Now()
 	verdict := linearizable(c.history)
 	took := time.Since(begin)
@@ -382,11 +364,8 @@ func TestCounterProof(t *testing.T) {
 	case porcupine.Unknown:
 		t.Errorf("not known after %v whether the history is linearizable", checkLimit)
 	case porcupine.Illegal:
-		picture := file.file.Name() + ".html"
-		if err := visualize(c.history, picture); err != nil {
-			t.Error(err)
-		}
-		t.Errorf("the history is not linearizable: %s shows it", picture)
+		t.Error("the history is not linearizable")
+		keep(t, "html", func(w io.Writer) error { return visualize(c.history, w) })
 	}
 }
 
@@ -399,8 +378,7 @@ func TestCounterWithoutCompare(t *testing.T) {
 	for _, compare := range []bool{true, false} {
 		t.Run(fmt.Sprintf("compare=%t", compare), func(t *testing.T) {
 			t.Parallel()
-			etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
-			c := newCounter(t, harness.Random(t), etcd, newRecord(t))
+			c := newCounter(t, harness.Random(t))
 			c.compare = compare
 			for range 10 {
 				var reads, writes sync.WaitGroup
@@ -433,10 +411,10 @@ func TestCounterWithoutCompare(t *testing.T) {
 
 // counter is what clients increment, and the history of their calls.
 type counter struct {
+	etcd     *cluster.Cluster
 	clients  []*clientv3.Client
 	compare  bool // as it should be
 	begin    time.Time
-	file     *record
 	written  atomic.Int64 // makes each value that is written another one
 	answered atomic.Int64 // calls that ended without an error
 
@@ -444,13 +422,14 @@ type counter struct {
 	history []call
 }
 
-func newCounter(t *testing.T, rng *rand.Rand, etcd *cluster.Cluster,
-	file *record) *counter {
+func newCounter(t *testing.T, random *rand.Rand) *counter {
 	t.Helper()
-	c := &counter{compare: true, begin: time.Now(), file: file}
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
+	c := &counter{etcd: etcd, compare: true, begin: time.Now()}
+	keep(t, "json", func(w io.Writer) error { return json.NewEncoder(w).Encode(c.history) })
 	for range 8 {
 		endpoints := etcd.Endpoints()
-		rng.Shuffle(len(endpoints), func(i, j int) {
+		random.Shuffle(len(endpoints), func(i, j int) {
 			endpoints[i], endpoints[j] = endpoints[j], endpoints[i]
 		})
 		c.clients = append(c.clients, etcdtest.Connect(t, endpoints...))
@@ -459,8 +438,8 @@ func newCounter(t *testing.T, rng *rand.Rand, etcd *cluster.Cluster,
 }
 
 // work does one of the things that a client does.
-func (c *counter) work(n int, rng *rand.Rand) {
-	switch rng.IntN(6) {
+func (c *counter) work(n int, random *rand.Rand) {
+	switch random.IntN(6) {
 	case 0:
 		c.get(n, registerKey)
 	case 1:
@@ -561,7 +540,6 @@ func (c *counter) do(made call,
 		return made, false
 	}
 	made.Unknown = err != nil
-	c.file.add(made)
 	c.mu.Lock()
 	c.history = append(c.history, made)
 	c.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,61 +26,48 @@ import (
 func TestHistoryProof(t *testing.T) {
 	etcdtest.NeedsLong(t, "three members")
 	t.Parallel()
-	rounds, each := 3, 100 // A paused member takes half a minute more.
+	rounds, each := 3, int64(100) // A paused member takes half a minute more.
 	if etcdtest.Nightly() {
 		rounds, each = 20, 500
 	}
 	random := harness.Random(t)
 	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
-	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
-	record := recorder.Record()
+	recorder, record := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
 	compacted, asked := int64(1), 0
 	for round := range rounds {
-		ctx, stop := context.WithCancel(t.Context())
-		var writers sync.WaitGroup
-		for range 3 {
-			random := rand.New(rand.NewPCG(random.Uint64(), 0))
-			writers.Go(func() { scribble(ctx, client, random) })
-		}
+		stop := repeat(t, 3, random, func(ctx context.Context, _ int, random *rand.Rand) {
+			scribble(ctx, client, random)
+		})
 		from := record.Last()
-		written := func(n int) {
-			harness.Eventually(t, "the writers go on", func() bool { return record.Last() >= from+int64(n) })
-		}
-		written(each / 2)
+		awaitRevision(t, recorder, record, from+each/2)
 		switch round % 4 {
 		case 0:
 			harness.NoError(t, harness.KillLeader(t, etcd).Start(harness.Soon(t)))
 		case 1:
 			compacted = record.Last() - 10
-			if _, err := client.Compact(harness.Soon(t), compacted); err != nil {
-				t.Fatal(err)
-			}
+			_, err := client.Compact(harness.Soon(t), compacted)
+			harness.NoError(t, err)
 		case 2:
 			harness.NoError(t, etcd.Members[random.IntN(3)].Restart(harness.Soon(t)))
 		case 3:
 			m := etcd.Members[random.IntN(3)]
 			harness.NoError(t, m.Pause())
 			// Whoever asks it waits for 10 s, so there are few.
-			now := record.Last()
-			harness.Eventually(t, "the writers go on without it", func() bool { return record.Last() >= now+20 })
+			awaitRevision(t, recorder, record, record.Last()+20)
 			harness.NoError(t, m.Resume())
 		}
-		written(each)
+		awaitRevision(t, recorder, record, from+each)
 		stop()
-		writers.Wait()
 
 		get, err := client.Get(harness.Soon(t), "none")
 		harness.NoError(t, err)
 		last := get.Header.Revision
-		harness.Eventually(t, "all is recorded", func() bool { return record.Last() >= last })
+		awaitRevision(t, recorder, record, last)
 		for n := max(from, compacted); n <= last; n++ {
 			compareAt(t, client, record, n)
 			asked++
 		}
-	}
-	if recorder.Record() != record {
-		t.Error("the record was begun anew")
 	}
 	t.Logf("%d revisions, %d compared with etcd's own answers", record.Last(), asked)
 }
@@ -93,32 +79,17 @@ func TestRecorderReadsOneRevision(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
-	key := func(i int) string { return fmt.Sprintf("/k/%04d", i%1000) }
+	key := func(i int) string { return fmt.Sprintf("/k/%04d", i) }
 	for i := range 1000 {
-		if _, err := client.Put(harness.Soon(t), key(i), ""); err != nil {
-			t.Fatal(err)
-		}
+		_, err := client.Put(harness.Soon(t), key(i), "")
+		harness.NoError(t, err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	var writing sync.WaitGroup
-	defer writing.Wait()
-	defer stop()
-	for n := range 4 {
-		writing.Go(func() {
-			for i := n * 250; ctx.Err() == nil; i += 7 {
-				client.Put(ctx, key(i), "again")
-			}
-		})
-	}
-	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
-	record := recorder.Record()
-	first := record.First()
-	harness.Eventually(t, "the writers go on", func() bool {
-		return recorder.Record() != record || record.Last() > first+1000
+	repeat(t, 4, harness.Random(t), func(ctx context.Context, _ int, random *rand.Rand) {
+		client.Put(ctx, key(random.IntN(1000)), "again")
 	})
-	if recorder.Record() != record {
-		t.Fatal("the record was begun anew")
-	}
+	recorder, record := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
+	first := record.First()
+	awaitRevision(t, recorder, record, first+1000)
 	compareAt(t, client, record, first)
 }
 
@@ -129,9 +100,8 @@ func TestRecorderKeepsItsRecord(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
-	if _, err := client.Put(harness.Soon(t), "/k", ""); err != nil {
-		t.Fatal(err)
-	}
+	_, err := client.Put(harness.Soon(t), "/k", "")
+	harness.NoError(t, err)
 	var refused atomic.Bool
 	refuse := func(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn,
 		invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
@@ -140,16 +110,13 @@ func TestRecorderKeepsItsRecord(t *testing.T) {
 		}
 		return invoke(ctx, method, request, answer, conn, options...)
 	}
-	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints(),
+	recorder, record := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints(),
 		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(refuse)}}})
-	record := recorder.Record()
 	put := func() {
 		t.Helper()
 		answer, err := client.Put(harness.Soon(t), "/k", "")
 		harness.NoError(t, err)
-		harness.Eventually(t, "the put is recorded", func() bool {
-			return recorder.Record() != record || record.Last() == answer.Header.Revision
-		})
+		awaitRevision(t, recorder, record, answer.Header.Revision)
 	}
 	put() // What is asked about is the last change that was recorded.
 	harness.NoError(t, etcd.Members[0].Kill())
@@ -157,56 +124,29 @@ func TestRecorderKeepsItsRecord(t *testing.T) {
 	harness.NoError(t, etcd.Members[0].Start(harness.Soon(t)))
 	harness.Eventually(t, "the recorder has asked", refused.Load)
 	put()
-	if recorder.Record() != record {
-		t.Error("the record was begun anew")
-	}
 }
 
-// recordEtcd returns a recorder that has read the store. The record that it began
-// then is kept when the test fails.
-func recordEtcd(t *testing.T, source history.Source) *history.Recorder {
-	t.Helper()
-	recorder, err := history.Start(t.Context(), source)
-	harness.NoError(t, err)
-	t.Cleanup(recorder.Close)
-	harness.Eventually(t, "the store is read", func() bool { return recorder.Record().Last() > 0 })
-	keep(t, recorder.Record())
-	return recorder
-}
-
-// scribble puts and deletes keys, one or several at a time, some with leases that are
-// revoked.
+// scribble puts and deletes some keys, now and then with a lease that is revoked.
 func scribble(ctx context.Context, client *clientv3.Client, random *rand.Rand) {
-	for i := 0; ctx.Err() == nil; i++ {
-		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		var options []clientv3.OpOption
-		var lease clientv3.LeaseID
-		if random.IntN(10) == 0 {
-			if granted, err := client.Grant(call, 60); err == nil {
-				lease = granted.ID
-				options = append(options, clientv3.WithLease(lease))
-			}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	var lease clientv3.LeaseID
+	if random.IntN(10) == 0 {
+		if granted, err := client.Grant(ctx, 60); err == nil {
+			lease = granted.ID
+			defer client.Revoke(ctx, lease)
 		}
-		var ops []clientv3.Op
-		taken := map[int]bool{}
-		for range 1 + random.IntN(4) {
-			n := random.IntN(30)
-			key := fmt.Sprintf("/k/%02d", n)
-			switch {
-			case taken[n]:
-			case random.IntN(4) == 0:
-				ops = append(ops, clientv3.OpDelete(key))
-			default:
-				ops = append(ops, clientv3.OpPut(key, fmt.Sprint(random.Uint32()), options...))
-			}
-			taken[n] = true
-		}
-		client.Txn(call).Then(ops...).Commit() // What fails may have happened.
-		if lease != 0 {
-			client.Revoke(call, lease)
-		}
-		cancel()
 	}
+	var ops []clientv3.Op
+	for _, n := range random.Perm(30)[:1+random.IntN(4)] {
+		key := fmt.Sprintf("/k/%02d", n)
+		if random.IntN(4) == 0 {
+			ops = append(ops, clientv3.OpDelete(key))
+		} else {
+			ops = append(ops, clientv3.OpPut(key, fmt.Sprint(random.Uint32()), clientv3.WithLease(lease)))
+		}
+	}
+	client.Txn(ctx).Then(ops...).Commit() // What fails may have happened.
 }
 
 // compareAt compares the store at a revision with etcd's own answer.
@@ -252,19 +192,16 @@ func TestAnotherStore(t *testing.T) {
 			if c.told {
 				source.Emptied = etcd.Emptied
 			}
-			recorder := recordEtcd(t, source)
-			old := recorder.Record()
+			recorder, old := recordEtcd(t, source)
 			for i := range 5 {
-				if _, err := client.Put(harness.Soon(t), fmt.Sprint("/old/", i), ""); err != nil {
-					t.Fatal(err)
-				}
+				_, err := client.Put(harness.Soon(t), fmt.Sprint("/old/", i), "")
+				harness.NoError(t, err)
 			}
-			harness.Eventually(t, "the puts are recorded", func() bool { return old.Last() == 6 })
+			awaitRevision(t, recorder, old, 6)
 			harness.NoError(t, etcd.Reset(harness.Soon(t)))
 			for i := range c.after {
-				if _, err := client.Put(harness.Soon(t), fmt.Sprint("/new/", i), ""); err != nil {
-					t.Fatal(err)
-				}
+				_, err := client.Put(harness.Soon(t), fmt.Sprint("/new/", i), "")
+				harness.NoError(t, err)
 			}
 			last := int64(1 + c.after)
 			harness.Eventually(t, "the new store is recorded", func() bool {

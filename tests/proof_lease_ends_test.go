@@ -27,7 +27,7 @@ func TestHowLeasesEnd(t *testing.T) {
 			r = harness.NewRelay(t, endpoints[0])
 			endpoints = []string{r.Address}
 		}
-		recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: endpoints}})
+		recorder, _ := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: endpoints}})
 		harness.Eventually(t, "the members have counted", func() bool { return recorder.Renewals() == 0 })
 		return recorder, etcdtest.Connect(t, etcd.Endpoints()...), etcd, r
 	}
@@ -36,17 +36,15 @@ func TestHowLeasesEnd(t *testing.T) {
 		lease, err := client.Grant(harness.Soon(t), ttl)
 		harness.NoError(t, err)
 		for _, key := range keys {
-			if _, err := client.Put(harness.Soon(t), key, "", clientv3.WithLease(lease.ID)); err != nil {
-				t.Fatal(err)
-			}
+			_, err := client.Put(harness.Soon(t), key, "", clientv3.WithLease(lease.ID))
+			harness.NoError(t, err)
 		}
 		return lease.ID
 	}
 	revoke := func(t *testing.T, client *clientv3.Client, lease clientv3.LeaseID) {
 		t.Helper()
-		if _, err := client.Revoke(harness.Soon(t), lease); err != nil {
-			t.Fatal(err)
-		}
+		_, err := client.Revoke(harness.Soon(t), lease)
+		harness.NoError(t, err)
 	}
 	// known waits for a lease to be known by etcd's own words.
 	known := func(t *testing.T, recorder *history.Recorder, lease clientv3.LeaseID) (known history.Lease) {
@@ -108,9 +106,8 @@ func TestHowLeasesEnd(t *testing.T) {
 	t.Run("deleted before", func(t *testing.T) {
 		recorder, client, _, _ := record(t, 1)
 		lease := grant(t, client, 60, "/a")
-		if _, err := client.Delete(harness.Soon(t), "/a"); err != nil {
-			t.Fatal(err)
-		}
+		_, err := client.Delete(harness.Soon(t), "/a")
+		harness.NoError(t, err)
 		known(t, recorder, lease)
 		revoke(t, client, lease)
 		awaitEnds(t, recorder, "revoked with 0")
@@ -175,9 +172,8 @@ func TestHowLeasesEnd(t *testing.T) {
 		known(t, recorder, lease)
 		renewals := 0
 		for end := time.Now().Add(4 * time.Second); time.Now().Before(end); renewals++ {
-			if _, err := client.KeepAliveOnce(harness.Soon(t), lease); err != nil {
-				t.Fatal(err)
-			}
+			_, err := client.KeepAliveOnce(harness.Soon(t), lease)
+			harness.NoError(t, err)
 			time.Sleep(200 * time.Millisecond)
 		}
 		harness.Eventually(t, fmt.Sprint(renewals, " renewals are counted"), func() bool {

@@ -3,8 +3,10 @@ package tests
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -160,18 +162,12 @@ func TestLeaseProof(t *testing.T) {
 		count, kills, span = 240, 6, time.Minute
 	}
 	rng := harness.Random(t)
-	history := newRecord(t)
 	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	p := &leaseProof{begin: time.Now(), lives: map[clientv3.LeaseID]*life{}}
-	defer func() {
+	keep(t, "json", func(w io.Writer) error {
 		lives, changes := p.seen()
-		for _, l := range lives {
-			history.add(l)
-		}
-		for _, c := range changes {
-			history.add(c)
-		}
-	}()
+		return errors.Join(json.NewEncoder(w).Encode(lives), json.NewEncoder(w).Encode(changes))
+	})
 
 	observing, stop := context.WithCancel(t.Context())
 	var observers sync.WaitGroup

@@ -4,16 +4,14 @@ package tests
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -220,9 +218,9 @@ func (a *arena) await(ctx context.Context, condition func() bool) {
 func contend(t *testing.T, rules rules) *contest {
 	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	a := &arena{site: site{T: t, random: harness.Random(t), etcd: etcd, client: etcdtest.Connect(t, etcd.Endpoints()...)}}
-	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: a.etcd.Endpoints()}})
-	a.record = recorder.Record()
-	calls := newRecord(t)
+	recorder, record := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
+	a.record = record
+	calls := keepFile(t, "json")
 	limit := 4 * time.Minute
 	if etcdtest.Nightly() {
 		limit = 45 * time.Minute
@@ -232,34 +230,27 @@ func contend(t *testing.T, rules rules) *contest {
 
 	var ends []io.Closer
 	for p := range processes {
-		ends = append(ends, a.launch(p, calls.file.Name(), rules.flag, time.Duration(1+2*p)*rules.work))
+		ends = append(ends, a.launch(p, calls.Name(), rules.flag, time.Duration(1+2*p)*rules.work))
 	}
-	fighting, end := context.WithCancel(ctx)
-	var alone sync.WaitGroup
-	for i := range rules.alone {
-		alone.Go(func() { a.repeat(fighting, i, rules.flag, 2*rules.work) })
-	}
+	stopAlone := repeat(t, rules.alone, a.random, func(ctx context.Context, i int, _ *rand.Rand) {
+		a.runLesson(ctx, i, rules.flag, 2*rules.work)
+	})
 	began := time.Now()
 	a.disturb(ctx, rules.each, rules.enough)
 	took := time.Since(began)
-	end()
 	for _, end := range ends {
 		end.Close()
 	}
+	stopAlone()
 	for _, proc := range a.procs {
 		if got := proc.Wait(t); got.Status != 0 {
 			t.Errorf("the contenders: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 		}
 	}
-	alone.Wait()
-
 	get, err := a.client.Get(harness.Soon(t), resultKey)
 	harness.NoError(t, err)
-	harness.Eventually(t, "all is recorded", func() bool { return a.record.Last() >= get.Header.Revision })
-	if recorder.Record() != a.record {
-		t.Error("the record was begun anew")
-	}
-	a.turns = turns(t, calls.file.Name())
+	awaitRevision(t, recorder, record, get.Header.Revision)
+	a.turns = decode[turn](t, calls)
 	outcomes := map[string]int{}
 	for _, c := range a.turns {
 		if c.Kind == "write" {
@@ -292,15 +283,13 @@ func (a *arena) launch(p int, calls, flag string, work time.Duration) (end io.Cl
 	return end
 }
 
-// repeat runs the lesson's program, one turn after the other.
-func (a *arena) repeat(ctx context.Context, i int, flag string, work time.Duration) {
-	for ctx.Err() == nil {
-		proc := exec.CommandContext(ctx, harness.Program(a, "08-txn-lock"), "-name", fmt.Sprint("alone", i),
-			"-ttl", "2", "-work", work.String(), "-wait", flag)
-		proc.Cancel = func() error { return proc.Process.Signal(syscall.SIGINT) }
-		proc.Env = harness.Env("ETCDCTL_ENDPOINTS=" + strings.Join(a.etcd.Endpoints(), ","))
-		proc.Run() // Losing the lock, or etcd, is part of the game.
-	}
+// runLesson runs the lesson's program.
+func (a *arena) runLesson(ctx context.Context, i int, flag string, work time.Duration) {
+	proc := exec.CommandContext(ctx, harness.Program(a, "08-txn-lock"), "-name", fmt.Sprint("alone", i),
+		"-ttl", "2", "-work", work.String(), "-wait", flag)
+	proc.Cancel = func() error { return proc.Process.Signal(syscall.SIGINT) }
+	proc.Env = harness.Env("ETCDCTL_ENDPOINTS=" + strings.Join(a.etcd.Endpoints(), ","))
+	proc.Run() // Losing the lock, or etcd, is part of the game.
 }
 
 // strike is a kind of fault in a contest.
@@ -420,23 +409,6 @@ func (a *arena) cutOff(ctx context.Context) bool {
 		}
 	}
 	return hit
-}
-
-// turns reads the turns in a history.
-func turns(t *testing.T, name string) (all []turn) {
-	t.Helper()
-	text, err := os.ReadFile(name)
-	harness.NoError(t, err)
-	for line := range strings.Lines(string(text)) {
-		var c turn
-		if err := json.Unmarshal([]byte(line), &c); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if c.Kind != "" {
-			all = append(all, c)
-		}
-	}
-	return all
 }
 
 // TestLockChecker gives the check of the calls histories that it must refuse, and some

@@ -1,76 +1,109 @@
 package tests
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
+	"example.com/etcd-by-example/tests/internal/harness"
 )
 
-// keep saves what an etcd did in a file, and names it, when the test fails.
-func keep(t testing.TB, record *history.Record) {
-	t.Cleanup(func() {
-		if !t.Failed() {
-			return
-		}
-		file, err := os.CreateTemp(etcdtest.Lasting, strings.ReplaceAll(t.Name(), "/", "-")+"-*.history")
-		if err == nil {
-			err = errors.Join(record.Save(file), file.Close())
-		}
-		if err != nil {
-			t.Errorf("keep what etcd did: %v", err)
-			return
-		}
-		t.Logf("what etcd did is in %s", file.Name())
-	})
-}
-
-// record is a file of JSON lines: the history of what a test did and saw. Other
-// processes may append to it as well. It is kept, and named, when the test fails.
-type record struct {
-	mu   sync.Mutex
-	file *os.File
-	err  error
-}
-
-func newRecord(t testing.TB) *record {
+// keepFile returns a file for what a test sees. It is named when the test fails, and
+// else removed.
+func keepFile(t testing.TB, kind string) *os.File {
 	t.Helper()
-	file, err := os.CreateTemp(etcdtest.Lasting, strings.ReplaceAll(t.Name(), "/", "-")+"-*.jsonl")
-	if err == nil {
-		file.Close()
-		file, err = os.OpenFile(file.Name(), os.O_APPEND|os.O_WRONLY, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &record{file: file}
+	file, err := os.CreateTemp(etcdtest.Lasting, strings.ReplaceAll(t.Name(), "/", "-")+"-*."+kind)
+	harness.NoError(t, err)
 	t.Cleanup(func() {
-		if err := file.Close(); err != nil || r.err != nil {
-			t.Errorf("write %s: %v, %v", file.Name(), r.err, err)
-		}
+		file.Close()
 		if t.Failed() {
-			t.Logf("the history is in %s", file.Name())
+			t.Logf("what was seen is in %s", file.Name())
 			return
 		}
 		os.Remove(file.Name())
 	})
-	return r
+	return file
 }
 
-// add appends an entry; it may be called by several goroutines.
-func (r *record) add(entry any) {
-	line, err := json.Marshal(entry)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err == nil {
-		_, err = r.file.Write(append(line, '\n'))
+// keep saves what a test has seen when it fails.
+func keep(t testing.TB, kind string, save func(io.Writer) error) {
+	t.Helper()
+	file := keepFile(t, kind)
+	t.Cleanup(func() {
+		if t.Failed() {
+			if err := save(file); err != nil {
+				t.Errorf("keep what was seen: %v", err)
+			}
+		}
+	})
+}
+
+// decode returns what is in a file of JSON.
+func decode[T any](t testing.TB, file *os.File) (all []T) {
+	t.Helper()
+	for decoder := json.NewDecoder(file); ; {
+		var one T
+		err := decoder.Decode(&one)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		harness.NoError(t, err)
+		all = append(all, one)
 	}
-	if err != nil && r.err == nil {
-		r.err = err
+}
+
+// recordEtcd returns a recorder that has read the store, and the record that it began
+// then, which is kept when the test fails.
+func recordEtcd(t *testing.T, source history.Source) (*history.Recorder, *history.Record) {
+	t.Helper()
+	recorder, err := history.Start(t.Context(), source)
+	harness.NoError(t, err)
+	t.Cleanup(recorder.Close)
+	harness.Eventually(t, "the store is read", func() bool { return recorder.Record().Last() > 0 })
+	record := recorder.Record()
+	keep(t, "history", record.Save)
+	return recorder, record
+}
+
+// awaitRevision returns when the record has come to a revision. It fails the test when
+// the recorder has begun another one.
+func awaitRevision(t testing.TB, recorder *history.Recorder, record *history.Record, revision int64) {
+	t.Helper()
+	harness.Within(t, 5*time.Minute, "the record goes on", func() bool {
+		return record.Last() >= revision || recorder.Record() != record
+	})
+	if recorder.Record() != record {
+		t.Fatal("the record was begun anew")
 	}
+}
+
+// repeat has goroutines do the same again and again, each with a source of chance of its
+// own, until stop is called, which waits for them.
+func repeat(t testing.TB, goroutines int, random *rand.Rand,
+	do func(ctx context.Context, n int, random *rand.Rand)) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var working sync.WaitGroup
+	for n := range goroutines {
+		random := rand.New(rand.NewPCG(random.Uint64(), 0))
+		working.Go(func() {
+			for ctx.Err() == nil {
+				do(ctx, n, random)
+			}
+		})
+	}
+	stop = func() {
+		cancel()
+		working.Wait()
+	}
+	t.Cleanup(stop)
+	return stop
 }

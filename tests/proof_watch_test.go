@@ -3,6 +3,7 @@
 package tests
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -98,45 +99,31 @@ func TestWatchProof(t *testing.T) {
 	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	p := &watchProof{site: site{T: t, random: harness.Random(t), etcd: etcd, client: client}}
-	recorder := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: p.etcd.Endpoints()}})
-	p.record = recorder.Record()
+	p.recorder, p.record = recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
 	for range followers {
 		p.launch()
 	}
-	writing, end := context.WithCancel(t.Context())
-	var writers sync.WaitGroup
-	log := newRecord(t)
-	for n := range 4 {
-		random := rand.New(rand.NewPCG(p.random.Uint64(), 0))
-		writers.Go(func() { p.write(writing, client, n, random, log) })
-	}
-	written := func(n int64) {
-		t.Helper()
-		harness.Within(t, 5*time.Minute, "the writers go on", func() bool { return p.record.Last() >= n })
-	}
+	keep(t, "json", func(w io.Writer) error { return json.NewEncoder(w).Encode(p.writes) })
+	stop := repeat(t, 4, p.random, func(ctx context.Context, _ int, random *rand.Rand) { p.write(ctx, client, random) })
 	faults := append(clusterFaults(), cutConnections,
 		fault{"history compacted, unseen", nil, p.compact},
 		fault{"no quorum, and all say so", nil, p.loseMajority})
 	counts := map[string]int{}
 	for i := range rounds {
 		// The faults are spread over the run by what has happened, not by time.
-		written(revisions * int64(i+1) / int64(rounds+1))
+		awaitRevision(t, p.recorder, p.record, revisions*int64(i+1)/int64(rounds+1))
 		// Each fault comes before any comes again.
 		f := faults[i%len(faults)]
 		f.comesAndGoes(&p.site)
 		counts[f.name]++
 	}
-	written(revisions)
-	end()
-	writers.Wait()
+	awaitRevision(t, p.recorder, p.record, revisions)
+	stop()
 	put, err := p.client.Put(harness.Soon(t), watchEnd, "end")
 	harness.NoError(t, err)
 	p.writes = append(p.writes, write{map[string]string{watchEnd: "end"}, put.Header.Revision})
 	last := put.Header.Revision
-	harness.Eventually(t, "all is recorded", func() bool { return p.record.Last() >= last })
-	if recorder.Record() != p.record {
-		t.Error("the record was begun anew")
-	}
+	awaitRevision(t, p.recorder, p.record, last)
 
 	for _, violation := range judgeWrites(t, p.record, p.writes) {
 		t.Errorf("the record: %s", violation)
@@ -178,6 +165,7 @@ func TestWatchProof(t *testing.T) {
 
 type watchProof struct {
 	site
+	recorder  *history.Recorder
 	record    *history.Record
 	followers []*follower
 
@@ -189,13 +177,13 @@ type watchProof struct {
 type follower struct {
 	*harness.Running
 	stdin       io.Closer
-	answers     *record
+	answers     *os.File // of judge.Answer, as testdata/follow_test.go writes them
 	network     []*harness.Relay
 	compactions int // of what it had not seen
 }
 
 func (p *watchProof) launch() {
-	f := &follower{answers: newRecord(p)}
+	f := &follower{answers: keepFile(p, "json")}
 	var endpoints []string
 	for _, m := range p.etcd.Members {
 		r := harness.NewRelay(p, m.Endpoint)
@@ -204,62 +192,52 @@ func (p *watchProof) launch() {
 		endpoints = append(endpoints, r.Address)
 	}
 	f.Running, f.stdin = harness.StartOverlaid(p, "06-watch", "TestFollow",
-		[]string{"ETCDCTL_ENDPOINTS=" + strings.Join(endpoints, ","), "FOLLOW_HISTORY=" + f.answers.file.Name()})
+		[]string{"ETCDCTL_ENDPOINTS=" + strings.Join(endpoints, ","), "FOLLOW_HISTORY=" + f.answers.Name()})
 	p.followers = append(p.followers, f)
 }
 
 // wait returns what the follower was told, when it has seen the end.
-func (f *follower) wait(t *testing.T) (answers []judge.Answer) {
+func (f *follower) wait(t *testing.T) []judge.Answer {
 	t.Helper()
 	limit := time.AfterFunc(time.Minute, func() { f.stdin.Close() })
 	defer limit.Stop()
 	if got := f.Running.Wait(t); got.Status != 0 {
 		t.Errorf("a follower: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
-	text, err := os.ReadFile(f.answers.file.Name())
-	harness.NoError(t, err)
-	for line := range strings.Lines(string(text)) {
-		var a judge.Answer
-		harness.NoError(t, json.Unmarshal([]byte(line), &a))
-		answers = append(answers, a)
-	}
-	return answers
+	return decode[judge.Answer](t, f.answers)
 }
 
 // write puts and deletes keys under watchDir and beside it, one or several at a
 // time.
-func (p *watchProof) write(ctx context.Context, client *clientv3.Client, n int, random *rand.Rand, log *record) {
-	for i := 0; ctx.Err() == nil; i++ {
-		w := write{Keys: map[string]string{}}
-		var ops []clientv3.Op
-		for range 1 + random.IntN(5) {
-			key := fmt.Sprint(watchDir, random.IntN(20))
-			if random.IntN(5) == 0 {
-				key = []string{"/cron/jobs/watch", "/cron/jobs/watch0", "/cron/jobs/watch-not/1", "/a"}[random.IntN(4)]
-			}
-			if _, twice := w.Keys[key]; twice {
-				continue
-			}
-			if random.IntN(4) == 0 {
-				w.Keys[key] = ""
-				ops = append(ops, clientv3.OpDelete(key))
-				continue
-			}
-			w.Keys[key] = fmt.Sprintf("%d.%d %s", n, i, key)
-			ops = append(ops, clientv3.OpPut(key, w.Keys[key]))
+func (p *watchProof) write(ctx context.Context, client *clientv3.Client, random *rand.Rand) {
+	w := write{Keys: map[string]string{}}
+	var ops []clientv3.Op
+	for range 1 + random.IntN(5) {
+		key := fmt.Sprint(watchDir, random.IntN(20))
+		if random.IntN(5) == 0 {
+			key = []string{"/cron/jobs/watch", "/cron/jobs/watch0", "/cron/jobs/watch-not/1", "/a"}[random.IntN(4)]
 		}
-		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		answer, err := client.Txn(call).Then(ops...).Commit()
-		cancel()
-		if err == nil {
-			w.Revision = answer.Header.Revision
+		if _, twice := w.Keys[key]; twice {
+			continue
 		}
-		log.add(w)
-		p.mu.Lock()
-		p.writes = append(p.writes, w)
-		p.mu.Unlock()
-		time.Sleep(time.Duration(random.IntN(int(4 * time.Millisecond))))
+		if random.IntN(4) == 0 {
+			w.Keys[key] = ""
+			ops = append(ops, clientv3.OpDelete(key))
+			continue
+		}
+		w.Keys[key] = fmt.Sprintf("%x %s", random.Uint64(), key)
+		ops = append(ops, clientv3.OpPut(key, w.Keys[key]))
 	}
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	answer, err := client.Txn(call).Then(ops...).Commit()
+	if err == nil {
+		w.Revision = answer.Header.Revision
+	}
+	p.mu.Lock()
+	p.writes = append(p.writes, w)
+	p.mu.Unlock()
+	time.Sleep(time.Duration(random.IntN(int(4 * time.Millisecond))))
 }
 
 // compact takes away changes that one of the followers has not seen: its network is
@@ -267,13 +245,9 @@ func (p *watchProof) write(ctx context.Context, client *clientv3.Client, n int, 
 func (p *watchProof) compact(*site) func() {
 	f := p.followers[p.random.IntN(followers)]
 	hold(f.network)
-	from := p.record.Last()
-	harness.Eventually(p, "there are changes to compact", func() bool {
-		return p.record.Last() > from+50
-	})
-	if _, err := p.client.Compact(harness.Soon(p), p.record.Last()); err != nil {
-		p.Fatal(err)
-	}
+	awaitRevision(p, p.recorder, p.record, p.record.Last()+50)
+	_, err := p.client.Compact(harness.Soon(p), p.record.Last())
+	harness.NoError(p, err)
 	f.compactions++
 	return func() {
 		for _, r := range f.network {
@@ -294,10 +268,8 @@ func (p *watchProof) loseMajority(s *site) func() {
 	mend := lostMajority.strike(s)
 	for i, f := range p.followers {
 		harness.Eventually(p, fmt.Sprintf("follower %d sees no leader", i), func() bool {
-			select {
-			case <-f.Ended:
-				p.Fatalf("follower %d has ended:\n%s%s", i, f.Stdout.String(), f.Stderr.String())
-			default:
+			if f.HasEnded() {
+				p.Fatalf("follower %d has ended:\n%s%s", i, f.Stdout, f.Stderr)
 			}
 			return f.leaderless() > said[f]
 		})
@@ -308,15 +280,13 @@ func (p *watchProof) loseMajority(s *site) func() {
 // hears returns when the follower is told of a change.
 func (f *follower) hears(t testing.TB) {
 	t.Helper()
-	file, err := os.Open(f.answers.file.Name())
-	harness.NoError(t, err)
-	defer file.Close()
-	from, err := file.Seek(0, io.SeekEnd)
-	harness.NoError(t, err)
-	harness.Eventually(t, "a follower hears of a change", func() bool {
-		text, err := io.ReadAll(io.NewSectionReader(file, from, 1<<20))
-		return err == nil && strings.Contains(string(text), `"Changes":[`)
-	})
+	heard := func() int {
+		text, err := os.ReadFile(f.answers.Name())
+		harness.NoError(t, err)
+		return bytes.Count(text, []byte(`"Changes":[`))
+	}
+	before := heard()
+	harness.Eventually(t, "a follower hears of a change", func() bool { return heard() > before })
 }
 
 // leaderless returns how often the follower has said that there is no leader.
