@@ -29,12 +29,6 @@ type room struct {
 func openRoom(t testing.TB, members int, flags ...string) *room {
 	t.Helper()
 	etcdtest.Reserve(t, members)
-	return newRoom(t, members, flags...)
-}
-
-// newRoom is openRoom for who has reserved the members.
-func newRoom(t testing.TB, members int, flags ...string) *room {
-	t.Helper()
 	// Two ports below that of the teacher's desk, and two for each member above it.
 	r := &room{port: harness.FreePorts(t, 3+2*members) + 2, data: filepath.Join(t.TempDir(), "class")}
 	r.start(t, members, flags...)
