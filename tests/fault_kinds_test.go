@@ -51,6 +51,24 @@ type site struct {
 	broken   bool             // etcd was away: what a lease held may go as late as its TTL says
 }
 
+// newNetwork returns a network to all members, in any order, for one program.
+func (s *site) newNetwork() (network []*harness.Relay) {
+	for _, i := range s.random.Perm(len(s.etcd.Members)) {
+		network = append(network, harness.NewRelay(s, s.etcd.Members[i].Endpoint))
+	}
+	s.network = append(s.network, network...)
+	return network
+}
+
+// endpointsOf returns what a program is to connect to.
+func endpointsOf(network []*harness.Relay) string {
+	var endpoints []string
+	for _, r := range network {
+		endpoints = append(endpoints, r.Address)
+	}
+	return strings.Join(endpoints, ",")
+}
+
 // The faults of members. Those of which a majority is left want three of them.
 var (
 	killedMember  = fault{"member killed", nil, killFirst}

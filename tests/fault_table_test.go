@@ -320,25 +320,16 @@ func (s *scene) clear() {
 
 // slowNetwork returns a network to all members, for one lesson.
 func (s *scene) slowNetwork() (network []*harness.Relay) {
-	for _, m := range s.etcd.Members {
-		r := harness.NewRelay(s, m.Endpoint)
+	network = s.newNetwork()
+	for _, r := range network {
 		r.Slow(pace)
-		network = append(network, r)
 	}
-	s.random.Shuffle(len(network), func(i, j int) {
-		network[i], network[j] = network[j], network[i]
-	})
-	s.network = append(s.network, network...)
 	return network
 }
 
 // begin starts a lesson on a network.
 func (s *scene) begin(i int, network []*harness.Relay) {
-	var endpoints []string
-	for _, r := range network {
-		endpoints = append(endpoints, r.Address)
-	}
-	s.lessons[i] = harness.Start(s, strings.Join(endpoints, ","), []string{"ETCDCTL_DIAL_TIMEOUT=1m"},
+	s.lessons[i] = harness.Start(s, endpointsOf(network), []string{"ETCDCTL_DIAL_TIMEOUT=1m"},
 		cells[i].lesson, flags(cells[i].lesson, s.ttl)...)
 }
 

@@ -38,22 +38,22 @@ const resultKey = "/cron/jobs/job9"
 func TestLockProof(t *testing.T) {
 	etcdtest.NeedsLong(t, "three members")
 	t.Parallel()
-	writes, each := int64(150), int64(4)
+	writes, each, limit := int64(150), int64(4), 4*time.Minute
 	if etcdtest.Nightly() {
-		writes, each = 10_000, 25
+		writes, each, limit = 10_000, 25, 45*time.Minute
 	}
-	run := contend(t, rules{flag: "-guard=true", work: time.Millisecond, alone: 2, each: each,
+	a := contend(t, rules{flag: "-guard=true", work: time.Millisecond, alone: 2, each: each, limit: limit,
 		enough: func(a *arena) bool { return a.writes() >= writes }})
-	for _, f := range run.faults {
+	for _, f := range a.faults {
 		if f.count == 0 {
 			t.Errorf("it did not strike: %s", f.name)
 		}
 	}
-	found := slices.Concat(run.holders(t), run.results(t))
+	found := slices.Concat(a.holders(), a.results())
 	for _, breach := range found[:min(10, len(found))] {
 		t.Error(breach)
 	}
-	if result := run.linearizable(t); result != porcupine.Ok {
+	if result := checkTurns(t, a.turns); result != porcupine.Ok {
 		t.Errorf("the calls of the contenders are not linearizable: %v", result)
 	}
 }
@@ -64,42 +64,32 @@ func TestLockWithoutGuard(t *testing.T) {
 	etcdtest.NeedsLong(t, "three members")
 	t.Parallel()
 	// With longer work, a fault nearly always finds a holder in the middle of it.
-	run := contend(t, rules{flag: "-guard=false", work: 20 * time.Millisecond, each: 2,
-		enough: func(a *arena) bool { return len(falls(a.results(t))) >= 3 }})
-	if found := run.results(t); len(falls(found)) == 0 {
-		t.Errorf("no write with a token lower than one before is found: %q", found)
-	}
-	if found := run.holders(t); len(found) > 0 {
+	a := contend(t, rules{flag: "-guard=false", work: 20 * time.Millisecond, each: 2, limit: 4 * time.Minute,
+		enough: func(a *arena) bool { return len(falls(a.results())) >= 3 }})
+	if found := a.holders(); len(found) > 0 {
 		t.Errorf("the guard has nothing to do with this: %q", found)
 	}
-	if result := run.linearizable(t); result != porcupine.Illegal {
+	if result := checkTurns(t, a.turns); result != porcupine.Illegal {
 		t.Errorf("the calls of the contenders are %v, want Illegal", result)
 	}
 }
 
-// contest is what is known of a run: what etcd did, and the calls of the contenders.
-type contest struct {
-	record *history.Record
-	faults []*strike
-	turns  []turn
-}
-
 // holders returns where the lock had two holders or no lease.
-func (c *contest) holders(t *testing.T) []judge.Breach {
-	t.Helper()
+func (a *arena) holders() []judge.Breach {
+	a.Helper()
 	lock := judge.Key(lockKey)
-	two, err := judge.OneHolder(c.record, 1, c.record.Last(), lock)
-	harness.NoError(t, err)
-	unleased, err := judge.AlwaysLeased(c.record, 1, c.record.Last(), lock)
-	harness.NoError(t, err)
+	two, err := judge.OneHolder(a.record, 1, a.record.Last(), lock)
+	harness.NoError(a, err)
+	unleased, err := judge.AlwaysLeased(a.record, 1, a.record.Last(), lock)
+	harness.NoError(a, err)
 	return slices.Concat(two, unleased)
 }
 
 // results returns which results were written with a token other than the holder's.
-func (c *contest) results(t *testing.T) []judge.Breach {
-	t.Helper()
-	found, err := judge.Fenced(c.record, 1, c.record.Last(), judge.Key(resultKey), tokenOf(lockKey))
-	harness.NoError(t, err)
+func (a *arena) results() []judge.Breach {
+	a.Helper()
+	found, err := judge.Fenced(a.record, 1, a.record.Last(), judge.Key(resultKey), tokenOf(lockKey))
+	harness.NoError(a, err)
 	return found
 }
 
@@ -147,12 +137,12 @@ var fenced = porcupine.Model{
 	},
 }
 
-// linearizable checks the calls that were acknowledged against fenced.
-func (c *contest) linearizable(t *testing.T) porcupine.CheckResult {
+// checkTurns checks the calls that were acknowledged against fenced.
+func checkTurns(t *testing.T, turns []turn) porcupine.CheckResult {
 	t.Helper()
 	clients := map[string]int{}
 	var operations []porcupine.Operation
-	for _, turn := range c.turns {
+	for _, turn := range turns {
 		if turn.Outcome != "ok" {
 			continue
 		}
@@ -163,10 +153,7 @@ func (c *contest) linearizable(t *testing.T) porcupine.CheckResult {
 			ClientId: clients[turn.Contender], Input: turn, Call: turn.Start, Return: turn.End,
 		})
 	}
-	start := time.Now()
-	result := porcupine.CheckOperationsTimeout(fenced, operations, time.Minute)
-	t.Logf("%d acknowledged calls checked in %v: %v", len(operations), time.Since(start), result)
-	return result
+	return porcupine.CheckOperationsTimeout(fenced, operations, time.Minute)
 }
 
 const (
@@ -181,14 +168,18 @@ type rules struct {
 	alone  int               // more contenders, whose calls nobody logs: the lesson's program, run again and again
 	each   int64             // a fault strikes after each so many writes
 	enough func(*arena) bool // ends it
+	limit  time.Duration     // fails it
 }
 
-// arena is where a contest takes place.
+// arena is where a contest takes place, and what is known of it: what etcd did, and
+// the calls of the contenders.
 type arena struct {
 	site
-	contest
-	relays [processes][goroutines][]*harness.Relay
+	relays [processes][]*harness.Relay
 	procs  [processes]*harness.Running
+	faults []*strike
+	record *history.Record
+	turns  []turn
 }
 
 // writes returns how many results were accepted so far.
@@ -199,35 +190,13 @@ func (a *arena) writes() int64 {
 	return 0
 }
 
-// await returns when the condition holds, or ctx has ended. It asks again at each
-// change.
-func (a *arena) await(ctx context.Context, condition func() bool) {
-	for ctx.Err() == nil {
-		next := a.record.Next()
-		if condition() {
-			return
-		}
-		select {
-		case <-next:
-		case <-ctx.Done():
-		}
-	}
-}
-
 // contend has contenders run the lesson.
-func contend(t *testing.T, rules rules) *contest {
+func contend(t *testing.T, rules rules) *arena {
 	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	a := &arena{site: site{T: t, random: harness.Random(t), etcd: etcd, client: etcdtest.Connect(t, etcd.Endpoints()...)}}
 	recorder, record := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: etcd.Endpoints()}})
 	a.record = record
 	calls := keepFile(t, "json")
-	limit := 4 * time.Minute
-	if etcdtest.Nightly() {
-		limit = 45 * time.Minute
-	}
-	ctx, stop := context.WithTimeout(t.Context(), limit)
-	defer stop()
-
 	var ends []io.Closer
 	for p := range processes {
 		ends = append(ends, a.launch(p, calls.Name(), rules.flag, time.Duration(1+2*p)*rules.work))
@@ -236,7 +205,7 @@ func contend(t *testing.T, rules rules) *contest {
 		a.runLesson(ctx, i, rules.flag, 2*rules.work)
 	})
 	began := time.Now()
-	a.disturb(ctx, rules.each, rules.enough)
+	a.disturb(rules)
 	took := time.Since(began)
 	for _, end := range ends {
 		end.Close()
@@ -247,6 +216,7 @@ func contend(t *testing.T, rules rules) *contest {
 			t.Errorf("the contenders: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
 		}
 	}
+
 	get, err := a.client.Get(harness.Soon(t), resultKey)
 	harness.NoError(t, err)
 	awaitRevision(t, recorder, record, get.Header.Revision)
@@ -259,23 +229,17 @@ func contend(t *testing.T, rules rules) *contest {
 	}
 	t.Logf("%d contenders, %d writes in etcd, in %v; of those logged %v; %v",
 		processes*goroutines+rules.alone, a.writes(), took.Round(time.Second), outcomes, a.faults)
-	return &a.contest
+	return a
 }
 
 // launch starts a process of contenders, each with a network of its own. It ends
 // when what it returns is closed.
 func (a *arena) launch(p int, calls, flag string, work time.Duration) (end io.Closer) {
 	var lists []string
-	for g := range goroutines {
-		var list []string
-		for _, m := range a.etcd.Members {
-			r := harness.NewRelay(a, m.Endpoint)
-			a.relays[p][g] = append(a.relays[p][g], r)
-			a.network = append(a.network, r)
-			list = append(list, r.Address)
-		}
-		a.random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-		lists = append(lists, strings.Join(list, ","))
+	for range goroutines {
+		network := a.newNetwork()
+		a.relays[p] = append(a.relays[p], network...)
+		lists = append(lists, endpointsOf(network))
 	}
 	a.procs[p], end = harness.StartOverlaid(a, "08-txn-lock", "TestContend",
 		[]string{"CONTEND_ENDPOINTS=" + strings.Join(lists, ";"), "CONTEND_HISTORY=" + calls},
@@ -295,46 +259,40 @@ func (a *arena) runLesson(ctx context.Context, i int, flag string, work time.Dur
 // strike is a kind of fault in a contest.
 type strike struct {
 	name  string
-	rare  int64                                // at most one in so many faults
-	at    func(ctx context.Context) (hit bool) // when it found no holder, it tries again
-	count int64
+	at    func() (hit bool) // when it found no holder, it tries again
+	count int
 }
 
 func (s *strike) String() string { return fmt.Sprint(s.name, " ", s.count) }
 
 // disturb lets faults strike, at random, until it is enough.
-func (a *arena) disturb(ctx context.Context, each int64, enough func(*arena) bool) {
-	a.faults = []*strike{
-		{name: "lease revoked", rare: 1, at: a.revoke},
-		{name: "holder paused", rare: 40, at: a.pause},
-		{name: "holder cut off", rare: 40, at: a.cutOff},
-	}
+func (a *arena) disturb(rules rules) {
+	began := time.Now()
+	revoked := &strike{name: "lease revoked", at: a.revoke}
+	others := []*strike{{name: "holder paused", at: a.pause}, {name: "holder cut off", at: a.cutOff}}
 	for _, f := range clusterFaults() {
-		a.faults = append(a.faults, &strike{name: f.name, rare: 100, at: func(context.Context) bool {
+		others = append(others, &strike{name: f.name, at: func() bool {
 			f.comesAndGoes(&a.site)
 			return true
 		}})
 	}
-	var turn []*strike // of those that are not leases revoked: each comes before any comes again
-	for i := int64(1); !enough(a); i++ {
-		// The faults are spread over the run by what was written, not by time.
-		a.await(ctx, func() bool { return a.writes() >= i*each || enough(a) })
-		if ctx.Err() != nil {
-			a.Errorf("it is not enough in time: %d writes", a.writes())
-			return
+	a.faults = append(others, revoked)
+	var turn []*strike // each of the others comes before any comes again
+	for i := int64(1); !rules.enough(a); i++ {
+		if time.Since(began) > rules.limit {
+			a.Fatalf("it is not enough in time: %d writes", a.writes())
 		}
-		f := a.faults[0]
-		if i%4 == 0 {
+		// The faults are spread over the run by what was written, not by time.
+		harness.Eventually(a, "results are written", func() bool { return a.writes() >= i*rules.each || rules.enough(a) })
+		f := revoked
+		if i%6 == 0 {
 			if len(turn) == 0 {
-				turn = slices.Clone(a.faults[1:])
+				turn = slices.Clone(others)
 				a.random.Shuffle(len(turn), func(i, j int) { turn[i], turn[j] = turn[j], turn[i] })
 			}
 			f, turn = turn[0], turn[1:]
 		}
-		if f.count > i/f.rare {
-			f = a.faults[0]
-		}
-		for !f.at(ctx) && ctx.Err() == nil {
+		for !f.at() {
 		}
 		f.count++
 	}
@@ -342,28 +300,25 @@ func (a *arena) disturb(ctx context.Context, each int64, enough func(*arena) boo
 
 // holder returns who has the lock now, as a process of contenders, and the key of the
 // lock. It waits until it is one of them.
-func (a *arena) holder(ctx context.Context) (process int, lock *mvccpb.KeyValue) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	for ctx.Err() == nil {
-		get, err := a.client.Get(ctx, lockKey)
+func (a *arena) holder() (process int, lock *mvccpb.KeyValue) {
+	harness.Eventually(a, "one of the processes has the lock", func() bool {
+		get, err := a.client.Get(harness.Soon(a), lockKey)
 		if err != nil || get.Count == 0 {
-			continue
+			return false
 		}
-		process, found := strings.CutPrefix(string(get.Kvs[0].Value), "p")
-		if number, err := strconv.Atoi(process); found && err == nil {
-			return number, get.Kvs[0]
-		}
-	}
-	a.Fatal("none of the processes gets the lock")
-	return 0, nil
+		lock = get.Kvs[0]
+		name, found := strings.CutPrefix(string(lock.Value), "p")
+		process, err = strconv.Atoi(name)
+		return found && err == nil
+	})
+	return process, lock
 }
 
 // runsOut returns when the lock is gone. It reports whether it was not released: then
 // it has lasted for most of its TTL of 2 s, and now another may have it.
-func (a *arena) runsOut(ctx context.Context, lock *mvccpb.KeyValue) bool {
+func (a *arena) runsOut(lock *mvccpb.KeyValue) bool {
 	began := time.Now()
-	a.await(ctx, func() bool {
+	harness.Eventually(a, "the lock is gone", func() bool {
 		now := a.record.Present()
 		has := now.Get(lockKey)
 		return now.Revision >= lock.CreateRevision && (has == nil || has.Create != lock.CreateRevision)
@@ -375,8 +330,8 @@ func (a *arena) runsOut(ctx context.Context, lock *mvccpb.KeyValue) bool {
 	return true
 }
 
-func (a *arena) revoke(ctx context.Context) bool {
-	_, lock := a.holder(ctx)
+func (a *arena) revoke() bool {
+	_, lock := a.holder()
 	_, err := a.client.Revoke(harness.Soon(a), clientv3.LeaseID(lock.Lease))
 	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		a.Error(err)
@@ -384,30 +339,20 @@ func (a *arena) revoke(ctx context.Context) bool {
 	return err == nil
 }
 
-func (a *arena) pause(ctx context.Context) bool {
-	p, lock := a.holder(ctx)
-	if err := a.procs[p].Process.Signal(syscall.SIGSTOP); err != nil {
-		a.Error(err)
-	}
-	hit := a.runsOut(ctx, lock)
-	if err := a.procs[p].Process.Signal(syscall.SIGCONT); err != nil {
-		a.Error(err)
-	}
+func (a *arena) pause() bool {
+	p, lock := a.holder()
+	harness.NoError(a, a.procs[p].Process.Signal(syscall.SIGSTOP))
+	hit := a.runsOut(lock)
+	harness.NoError(a, a.procs[p].Process.Signal(syscall.SIGCONT))
 	return hit
 }
 
 // cutOff holds back what a process sends and gets, its writes and renewals alike.
-func (a *arena) cutOff(ctx context.Context) bool {
-	p, lock := a.holder(ctx)
-	for _, network := range a.relays[p] {
-		hold(network)
-	}
-	hit := a.runsOut(ctx, lock)
-	for _, network := range a.relays[p] {
-		for _, r := range network {
-			r.Resume()
-		}
-	}
+func (a *arena) cutOff() bool {
+	p, lock := a.holder()
+	hold(a.relays[p])
+	hit := a.runsOut(lock)
+	resume(a.relays[p])
 	return hit
 }
 
@@ -427,7 +372,7 @@ func TestLockChecker(t *testing.T) {
 			{"a", 8, 9, "write", 5, "ok"}}, porcupine.Illegal},
 		{"the token falls", []turn{{"a", 1, 2, "lock", 7, "ok"}, {"b", 5, 6, "lock", 5, "ok"}}, porcupine.Illegal},
 	} {
-		if got := (&contest{turns: c.turns}).linearizable(t); got != c.want {
+		if got := checkTurns(t, c.turns); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

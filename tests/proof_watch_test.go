@@ -183,16 +183,9 @@ type follower struct {
 }
 
 func (p *watchProof) launch() {
-	f := &follower{answers: keepFile(p, "json")}
-	var endpoints []string
-	for _, m := range p.etcd.Members {
-		r := harness.NewRelay(p, m.Endpoint)
-		f.network = append(f.network, r)
-		p.network = append(p.network, r)
-		endpoints = append(endpoints, r.Address)
-	}
+	f := &follower{answers: keepFile(p, "json"), network: p.newNetwork()}
 	f.Running, f.stdin = harness.StartOverlaid(p, "06-watch", "TestFollow",
-		[]string{"ETCDCTL_ENDPOINTS=" + strings.Join(endpoints, ","), "FOLLOW_HISTORY=" + f.answers.Name()})
+		[]string{"ETCDCTL_ENDPOINTS=" + endpointsOf(f.network), "FOLLOW_HISTORY=" + f.answers.Name()})
 	p.followers = append(p.followers, f)
 }
 
