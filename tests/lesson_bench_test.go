@@ -41,39 +41,16 @@ type cycle struct{ Lesson, Bare, Concurrency time.Duration }
 // lockCycle returns the medians of some hundred cycles of each kind, in turns.
 func lockCycle(t testing.TB, endpoint string) (medians cycle) {
 	t.Helper()
-	measureLock(t, endpoint, "LockCycle", &medians)
-	return medians
-}
-
-// measureLock runs a test that is laid over lesson 08, and decodes what it measured:
-// the last line that it prints before its verdict.
-func measureLock(t testing.TB, endpoint, test string, measured any) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), harness.Overlaid(t, "08-txn-lock"), "-test.run", test)
+	cmd := exec.CommandContext(t.Context(), harness.Overlaid(t, "08-txn-lock"), "-test.run", "LockCycle")
 	cmd.Env = harness.Env("ETCDCTL_ENDPOINTS=" + endpoint)
 	output, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
+	// It is in the last line before the verdict.
 	text, _, _ := strings.Cut(string(output), "\nPASS")
-	if err := json.Unmarshal([]byte(text[strings.LastIndex(text, "\n")+1:]), measured); err != nil {
+	if err := json.Unmarshal([]byte(text[strings.LastIndex(text, "\n")+1:]), &medians); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-}
-
-// BenchmarkLockContended measures how often in a second 32 contenders get the lock
-// of lesson 08, as a ratio to the package concurrency, whose waiters stand in a
-// queue: one release wakes one of them, and not all.
-func BenchmarkLockContended(b *testing.B) {
-	endpoint := etcdtest.Etcd(b, cluster.Config{}).Endpoints()[0]
-	var sum struct{ Lesson, Concurrency float64 }
-	for b.Loop() {
-		var rates struct{ Lesson, Concurrency float64 }
-		measureLock(b, endpoint, "LockContended", &rates)
-		sum.Lesson += rates.Lesson
-		sum.Concurrency += rates.Concurrency
-	}
-	b.ReportMetric(sum.Lesson/float64(b.N), "lesson/s")
-	b.ReportMetric(sum.Concurrency/float64(b.N), "concurrency/s")
-	b.ReportMetric(sum.Lesson/sum.Concurrency, "lesson/concurrency")
+	return medians
 }

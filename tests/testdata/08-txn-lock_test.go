@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,15 +31,13 @@ func TestLockCycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	kinds := map[string]func(context.Context, *clientv3.Client) error{
-		"lesson": lessonCycle, "bare": bareCycle, "concurrency": concurrencyCycle,
-	}
 	times := map[string][]time.Duration{}
 	for range cycles {
-		for _, i := range rand.Perm(3) {
-			name := []string{"lesson", "bare", "concurrency"}[i]
+		for name, cycle := range map[string]func(context.Context, *clientv3.Client) error{
+			"lesson": lessonCycle, "bare": bareCycle, "concurrency": concurrencyCycle,
+		} {
 			start := time.Now()
-			if err := kinds[name](t.Context(), client); err != nil {
+			if err := cycle(t.Context(), client); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 			times[name] = append(times[name], time.Since(start))
@@ -67,40 +63,32 @@ func TestStaleToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	var tokens []int64
-	for range 2 {
-		job := lock{key: lockKey, owner: "somebody", ttl: 60}
-		_, token, release, err := job.acquire(t.Context(), client, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer release()
-		tokens = append(tokens, token)
-		if len(tokens) == 2 {
-			break
-		}
-		_, _, _, err = job.acquire(t.Context(), client, false)
-		held, ok := errors.AsType[heldError](err)
-		if !ok || string(held.key.Value) != "somebody" || held.key.CreateRevision != token {
-			t.Errorf("a lock that is held with token %d: %v", token, err)
-		}
-		get, err := client.Get(t.Context(), lockKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := client.Revoke(t.Context(), clientv3.LeaseID(get.Kvs[0].Lease)); err != nil {
-			t.Fatal(err)
-		}
+	job := lock{key: lockKey, owner: "somebody", ttl: 60}
+	_, first, release, err := job.acquire(t.Context(), client, false)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if tokens[0] >= tokens[1] {
-		t.Errorf("the tokens do not grow: %v", tokens)
+	defer release()
+	_, _, _, err = job.acquire(t.Context(), client, false)
+	held, ok := errors.AsType[heldError](err)
+	if !ok || string(held.key.Value) != "somebody" || held.key.CreateRevision != first {
+		t.Fatalf("a lock that is held with token %d: %v", first, err)
 	}
-	if err := finish(t.Context(), client, tokens[0], "first", true); err == nil {
-		t.Error("a write with a stale token is accepted")
-	} else if !strings.Contains(err.Error(), "stale") {
-		t.Errorf("the error is %v", err)
+	if _, err := client.Revoke(t.Context(), clientv3.LeaseID(held.key.Lease)); err != nil {
+		t.Fatal(err)
 	}
-	if err := finish(t.Context(), client, tokens[1], "second", true); err != nil {
+	_, second, release, err := job.acquire(t.Context(), client, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if first >= second {
+		t.Errorf("the tokens do not grow: %d, %d", first, second)
+	}
+	if err := finish(t.Context(), client, first, "first", true); err == nil || !strings.Contains(err.Error(), "stale") {
+		t.Errorf("a write with a stale token: %v", err)
+	}
+	if err := finish(t.Context(), client, second, "second", true); err != nil {
 		t.Errorf("the holder's write is refused: %v", err)
 	}
 }
@@ -144,51 +132,6 @@ func TestWaitMissesNoRelease(t *testing.T) {
 		t.Fatalf("a lock that was freed: %v", err)
 	}
 	release()
-}
-
-// contenders is how many want the lock at a time, each with a client of its own.
-const contenders = 32
-
-// TestLockContended prints how often in a second the contenders get and release the
-// lock: with the lesson's functions, and with the package concurrency, in turns.
-func TestLockContended(t *testing.T) {
-	var clients []*clientv3.Client
-	for range contenders {
-		client, err := shared.Connect(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		clients = append(clients, client)
-	}
-	const rounds, span = 3, 3 * time.Second
-	rates := map[string]float64{}
-	for range rounds {
-		for name, cycle := range map[string]func(context.Context, *clientv3.Client) error{
-			"lesson": lessonCycle, "concurrency": concurrencyCycle} {
-			var done atomic.Int64
-			var contending sync.WaitGroup
-			start := time.Now()
-			for _, client := range clients {
-				contending.Go(func() {
-					for time.Since(start) < span {
-						if err := cycle(t.Context(), client); err != nil {
-							t.Errorf("%s: %v", name, err)
-							return
-						}
-						done.Add(1)
-					}
-				})
-			}
-			contending.Wait()
-			rates[name] += float64(done.Load()) / time.Since(start).Seconds() / rounds
-		}
-	}
-	line, err := json.Marshal(rates)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Println(string(line))
 }
 
 func lessonCycle(ctx context.Context, client *clientv3.Client) error {
