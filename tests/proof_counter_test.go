@@ -387,20 +387,6 @@ func newCounter(t *testing.T, random *rand.Rand) *counter {
 	return c
 }
 
-// work does one of the things that a client does.
-func (c *counter) work(n int, random *rand.Rand) {
-	switch random.IntN(6) {
-	case 0:
-		c.get(n, registerKey)
-	case 1:
-		c.put(n, registerKey)
-	default:
-		if seen, ok := c.get(n, counterKey); ok {
-			c.increment(n, seen)
-		}
-	}
-}
-
 const (
 	// callLimit is the deadline of each call. It is shorter than an election, so
 	// that some writes happen when nobody waits for the answer any more.
@@ -411,15 +397,22 @@ const (
 	pauseLimit = 10 * time.Millisecond
 )
 
+// work does one of the things that a client does.
+func (c *counter) work(n int, random *rand.Rand) {
+	switch random.IntN(6) {
+	case 0:
+		c.get(n, registerKey)
+	case 1:
+		c.do(call{Client: n, Key: registerKey, Kind: aPut, Write: fmt.Sprintf("#%d", c.written.Add(1))})
+	default:
+		if seen, ok := c.get(n, counterKey); ok {
+			c.increment(n, seen)
+		}
+	}
+}
+
 func (c *counter) get(n int, key string) (call, bool) {
-	return c.do(call{Client: n, Key: key, Kind: aGet},
-		func(ctx context.Context, client *clientv3.Client, c *call) error {
-			answer, err := client.Get(ctx, key)
-			if err == nil {
-				c.holds(answer.Kvs)
-			}
-			return err
-		})
+	return c.do(call{Client: n, Key: key, Kind: aGet})
 }
 
 // last reads the key when no client does anything any more.
@@ -431,70 +424,62 @@ func (c *counter) last(t *testing.T, key string) {
 	})
 }
 
-func (c *counter) put(n int, key string) {
-	value := fmt.Sprintf("#%d", c.written.Add(1))
-	c.do(call{Client: n, Key: key, Kind: aPut, Write: value},
-		func(ctx context.Context, client *clientv3.Client, c *call) error {
-			answer, err := client.Put(ctx, key, value)
-			if err == nil {
-				c.Value, c.Revision = value, answer.Header.Revision
-			}
-			return err
-		})
-}
-
 // increment writes the number that follows seen, if nobody has before.
 func (c *counter) increment(n int, seen call) {
-	value := fmt.Sprintf("%d #%d", number(seen.Value)+1, c.written.Add(1))
-	var unchanged []clientv3.Cmp
-	if c.compare {
-		unchanged = append(unchanged,
-			clientv3.Compare(clientv3.ModRevision(counterKey), "=", seen.Revision))
-	}
-	c.do(call{Client: n, Key: counterKey, Kind: aSwap, Seen: seen.Revision, Write: value},
-		func(ctx context.Context, client *clientv3.Client, c *call) error {
-			answer, err := client.Txn(ctx).
-				If(unchanged...).
-				Then(clientv3.OpPut(counterKey, value)).
-				Else(clientv3.OpGet(counterKey)).
-				Commit()
-			switch {
-			case err != nil:
-				return err
-			case answer.Succeeded:
-				c.Value, c.Revision = value, answer.Header.Revision
-			default:
-				c.Refused = true
-				c.holds(answer.Responses[0].GetResponseRange().Kvs)
-			}
-			return nil
-		})
-}
-
-// holds notes what was read.
-func (c *call) holds(kvs []*mvccpb.KeyValue) {
-	for _, kv := range kvs {
-		c.Value, c.Revision = string(kv.Value), kv.ModRevision
-	}
+	c.do(call{Client: n, Key: counterKey, Kind: aSwap, Seen: seen.Revision,
+		Write: fmt.Sprintf("%d #%d", number(seen.Value)+1, c.written.Add(1))})
 }
 
 // do makes one call and adds it to the history.
-func (c *counter) do(made call,
-	ask func(context.Context, *clientv3.Client, *call) error) (call, bool) {
+func (c *counter) do(made call) (call, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
-	made.Called = time.Since(c.begin)
-	err := ask(ctx, c.clients[made.Client], &made)
-	made.Returned = time.Since(c.begin)
-	if err != nil && made.Kind == aGet {
-		return made, false
+	get, put := clientv3.OpGet(made.Key), clientv3.OpPut(made.Key, made.Write)
+	op := get
+	switch made.Kind {
+	case aPut:
+		op = put
+	case aSwap:
+		var unchanged []clientv3.Cmp
+		if c.compare {
+			unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(made.Key), "=", made.Seen))
+		}
+		op = clientv3.OpTxn(unchanged, []clientv3.Op{put}, []clientv3.Op{get})
 	}
-	made.Unknown = err != nil
+	made.Called = time.Since(c.begin)
+	answer, err := c.clients[made.Client].Do(ctx, op)
+	made.Returned = time.Since(c.begin)
+	switch {
+	case err == nil:
+		made.take(answer)
+		c.answered.Add(1)
+	case made.Kind == aGet:
+		return made, false
+	default:
+		made.Unknown = true
+	}
 	c.mu.Lock()
 	c.history = append(c.history, made)
 	c.mu.Unlock()
-	if err == nil {
-		c.answered.Add(1)
-	}
 	return made, err == nil
+}
+
+// take notes what was answered.
+func (c *call) take(answer clientv3.OpResponse) {
+	get, put, txn := answer.Get(), answer.Put(), answer.Txn()
+	var read []*mvccpb.KeyValue
+	switch {
+	case get != nil:
+		read = get.Kvs
+	case put != nil:
+		c.Value, c.Revision = c.Write, put.Header.Revision
+	case txn.Succeeded:
+		c.Value, c.Revision = c.Write, txn.Header.Revision
+	default:
+		c.Refused = true
+		read = txn.Responses[0].GetResponseRange().Kvs
+	}
+	for _, kv := range read {
+		c.Value, c.Revision = string(kv.Value), kv.ModRevision
+	}
 }
