@@ -5,9 +5,7 @@ package tests
 import (
 	"context"
 	"fmt"
-	"os/exec"
-	"regexp"
-	"strconv"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -31,14 +29,23 @@ func (r *room) sitAll(t testing.TB, prefix string, count int) []*seat {
 		seats[i].Running = seats[i].try(t, r.code)
 	}
 	for _, s := range seats {
-		harness.NoError(t, s.Printed("Ctrl-C leaves.", time.Minute))
+		s.Await(t, "Ctrl-C leaves.")
 	}
 	return seats
 }
 
-// runs reports whether a lesson does what it should, in a goroutine of its own, which
-// must not end the test.
-func runs(t *testing.T, endpoint, lesson string, flags ...string) bool {
+// runs runs lessons one after the other, until one fails.
+func runs(t *testing.T, endpoint string, lessons ...string) {
+	for _, lesson := range lessons {
+		if !succeeds(t, endpoint, lesson) {
+			return
+		}
+	}
+}
+
+// succeeds reports whether a lesson does what it should, in a goroutine of its own,
+// which must not end the test.
+func succeeds(t *testing.T, endpoint, lesson string, flags ...string) bool {
 	p := harness.Start(t, endpoint, nil, lesson, flags...)
 	select {
 	case <-p.Ended:
@@ -51,9 +58,18 @@ func runs(t *testing.T, endpoint, lesson string, flags ...string) bool {
 	return false
 }
 
-// TestClassProof has a full room run all lessons at once. Nothing fails, and etcd stays
-// small. Then all contend for the one lock of the class. The short form has a few
-// learners and the quick lessons.
+// atOnce has learners do something, all at the same time.
+func atOnce(seats []*seat, do func(*seat)) {
+	var all sync.WaitGroup
+	for _, s := range seats {
+		all.Go(func() { do(s) })
+	}
+	all.Wait()
+}
+
+// TestClassProof has a full room run all lessons at once, and nothing fails. Then all
+// contend for the one lock of the class. The short form has a few learners and the
+// quick lessons.
 func TestClassProof(t *testing.T) {
 	etcdtest.NeedsLong(t, "a room of learners")
 	t.Parallel()
@@ -63,41 +79,8 @@ func TestClassProof(t *testing.T) {
 	}
 	r := openRoom(t, 1)
 	seats := r.sitAll(t, "learner-", size)
-	var all sync.WaitGroup
-	for _, s := range seats {
-		all.Go(func() {
-			for _, name := range names {
-				if !runs(t, s.own, name) {
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-	memory := r.memory(t)
-	t.Logf("etcd has %d MiB of memory", memory>>20)
-	if memory > 1<<30 {
-		t.Error("it is more than 1 GiB")
-	}
+	atOnce(seats, func(s *seat) { runs(t, s.own, names...) })
 	contendInClass(t, r, seats[:min(size, 60)])
-}
-
-// memory returns how many bytes of memory the class's members have, together.
-func (r *room) memory(t *testing.T) (size int64) {
-	t.Helper()
-	list := r.act(t, "member", "list")
-	found := regexp.MustCompile(`process ([0-9]+)`).FindAllStringSubmatch(list.Stdout, -1)
-	if len(found) == 0 {
-		t.Fatalf("no member runs:\n%s%s", list.Stdout, list.Stderr)
-	}
-	for _, pid := range found {
-		kilobytes, err := exec.Command("ps", "-o", "rss=", "-p", pid[1]).Output()
-		harness.NoError(t, err)
-		resident, err := strconv.ParseInt(strings.TrimSpace(string(kilobytes)), 10, 64)
-		harness.NoError(t, err)
-		size += resident << 10
-	}
-	return size
 }
 
 // contendInClass has learners wait for one lock, all at once, and judges what etcd did.
@@ -111,13 +94,7 @@ func contendInClass(t *testing.T, r *room, seats []*seat) {
 	etcd := clientv3.Config{Endpoints: []string{fmt.Sprint("https://127.0.0.1:", r.port+1)}, TLS: secure.Client}
 	_, record := recordEtcd(t, history.Source{Etcd: etcd})
 	first := record.Last()
-	var all sync.WaitGroup
-	for _, s := range seats {
-		all.Go(func() {
-			runs(t, s.common, "08-txn-lock", "-name", s.name, "-wait", "-work", "1ms")
-		})
-	}
-	all.Wait()
+	atOnce(seats, func(s *seat) { succeeds(t, s.common, "08-txn-lock", "-name", s.name, "-wait", "-work", "1ms") })
 	lock, result := class.Prefix(class.Common)+lockKey, class.Prefix(class.Common)+resultKey
 	harness.Eventually(t, "all results are recorded", func() bool {
 		last := record.Present().Get(result)
@@ -145,25 +122,13 @@ func TestClassJoinsProof(t *testing.T) {
 	seats := r.sitAll(t, "at-work-", working)
 	// Those that write, read, watch and renew, for as long as others come in.
 	names := []string{"02-put", "03-get", "04-delete", "06-watch", "07-op", "08-txn-lock"}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var all sync.WaitGroup
-	for _, s := range seats {
-		all.Go(func() {
-			for rounds := 0; ctx.Err() == nil || rounds == 0; rounds++ {
-				for _, name := range names {
-					if !runs(t, s.own, name) {
-						return
-					}
-				}
-			}
-		})
-	}
+	stop := repeat(t, working, harness.Random(t), func(_ context.Context, n int, _ *rand.Rand) {
+		runs(t, seats[n].own, names...)
+	})
 	for i := range 3 {
 		r.sitAll(t, fmt.Sprintf("late-%d-", i), late)
 	}
-	cancel()
-	all.Wait()
+	stop()
 	list := r.act(t, "class", "list")
 	if got := strings.Count(list.Stdout, ", here, "); got != working+3*late {
 		t.Errorf("%d are there:\n%s%s", got, list.Stdout, list.Stderr)
