@@ -231,6 +231,7 @@ func TestCounterChecker(t *testing.T) {
 		"another revision of a value":          {[]call{writes("a", 2), reads("a", 3)}, porcupine.Illegal},
 		"a revision that does not grow":        {[]call{writes("a", 3), writes("b", 2)}, porcupine.Illegal},
 		"refused for no reason":                {[]call{writes("a", 2), refused(2, "a", 2)}, porcupine.Illegal},
+		"refused with another value":           {[]call{writes("a", 2), refused(0, "b", 3)}, porcupine.Illegal},
 		"an unknown write that did not happen": {[]call{writes("a", 2), lost(writes("b", 3)), reads("a", 2)}, porcupine.Ok},
 		"an unknown write that happened later": {[]call{writes("a", 2), lost(writes("b", 3)), reads("a", 2),
 			reads("b", 3)}, porcupine.Ok},
