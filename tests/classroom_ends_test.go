@@ -5,12 +5,12 @@ package tests
 import (
 	"fmt"
 	"net/http"
-	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
@@ -42,9 +42,7 @@ func TestNoEtcdOutlivesClassroom(t *testing.T) {
 			t.Parallel()
 			etcdtest.Reserve(t, 3)
 			temporary := t.TempDir()
-			classroom := harness.Start(t, "", []string{"TMPDIR=" + temporary}, "classroom",
-				"-board", "127.0.0.1:0", "-members", "3", "-port", strconv.Itoa(harness.FreePorts(t, 6)))
-			classroom.Await(t, "Ctrl-C stops it.")
+			classroom := serve(t, harness.FreePorts(t, 6), []string{"TMPDIR=" + temporary}, "-members", "3")
 			members := harness.Children(t, classroom.Process.Pid)
 			t.Cleanup(func() {
 				// Only where the test has failed is one of them still there.
@@ -62,9 +60,7 @@ func TestNoEtcdOutlivesClassroom(t *testing.T) {
 			}
 			harness.NoError(t, classroom.Process.Signal(c.signal))
 			classroom.Wait(t)
-			harness.Eventually(t, "all members have ended", func() bool {
-				return !slices.ContainsFunc(members, harness.Alive)
-			})
+			allEnd(t, members)
 			if c.clean {
 				harness.NothingLeft(t, temporary)
 			}
@@ -81,14 +77,8 @@ func TestNoLessonOutlivesBoard(t *testing.T) {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
 			etcdtest.Reserve(t, 1)
-			classroom := harness.Start(t, "", nil, "classroom", "-board", "127.0.0.1:0",
-				"-port", strconv.Itoa(harness.FreePorts(t, 2)))
-			classroom.Await(t, "Ctrl-C stops it.")
-			first, _, _ := strings.Cut(classroom.Stdout.String(), "\n")
-			address, found := strings.CutPrefix(first, "The board is at ")
-			if !found {
-				t.Fatalf("no address of the board:\n%s", classroom.Stdout)
-			}
+			classroom := serve(t, harness.FreePorts(t, 2), nil)
+			address := boardAddress.FindStringSubmatch(classroom.Stdout.String())[1]
 			for slot, run := range []struct{ lesson, flags string }{
 				{"08-txn-lock", "work=5m"}, {"06-watch", "for=5m"},
 			} {
@@ -100,34 +90,31 @@ func TestNoLessonOutlivesBoard(t *testing.T) {
 					t.Fatalf("run %s: %s", run.lesson, answer.Status)
 				}
 			}
-			var processes []int
-			harness.Eventually(t, "etcd and two lessons run", func() bool {
-				processes = harness.Children(t, classroom.Process.Pid)
-				return len(processes) == 3 && lessonsOf(processes) == 2
-			})
+			client := etcdtest.Connect(t, classroom.endpoints(1)...)
+			for _, written := range []string{"/cron/lock/job9", "/cron/jobs/watch/"} {
+				harness.Eventually(t, "a lesson has written "+written, func() bool {
+					get, err := client.Get(harness.Soon(t), written, clientv3.WithPrefix())
+					return err == nil && get.Count > 0
+				})
+			}
+			processes := harness.Children(t, classroom.Process.Pid)
+			if len(processes) != 3 {
+				t.Fatalf("processes of etcd and two lessons: %v", processes)
+			}
 			harness.NoError(t, classroom.Process.Signal(signal))
 			if got := classroom.Wait(t); signal == syscall.SIGINT && (got.Status != 0 || got.Stderr != "") {
 				t.Errorf("status %d\n%s", got.Status, got.Stderr)
 			}
-			harness.Eventually(t, "all processes have ended", func() bool {
-				return !slices.ContainsFunc(processes, harness.Alive)
-			})
+			allEnd(t, processes)
 		})
 	}
 }
 
-// lessonsOf returns how many of the processes are lessons, and no compiler.
-func lessonsOf(processes []int) (count int) {
-	for _, pid := range processes {
-		name, err := exec.Command("ps", "-o", "args=", "-p", strconv.Itoa(pid)).Output()
-		if err == nil && strings.Contains(string(name), "etcd-by-example") &&
-			slices.ContainsFunc(harness.Lessons, func(lesson string) bool {
-				return strings.Contains(string(name), "/"+lesson)
-			}) && !strings.Contains(string(name), "go build") {
-			count++
-		}
-	}
-	return count
+func allEnd(t *testing.T, processes []int) {
+	t.Helper()
+	harness.Eventually(t, "all processes have ended", func() bool {
+		return !slices.ContainsFunc(processes, harness.Alive)
+	})
 }
 
 // TestInterruptedTour checks that a tour passes Ctrl-C on to its lesson, and
@@ -143,13 +130,7 @@ func TestInterruptedTour(t *testing.T) {
 		t.Fatalf("processes of the tour: %v", processes)
 	}
 	harness.Interrupt(t, tour)
-	got := tour.Wait(t)
-	if got.Status != 1 || !strings.Contains(got.Stderr, "08-txn-lock: interrupted") ||
-		!strings.Contains(got.Stderr, "the tour was interrupted in 08-txn-lock") {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
-	harness.Eventually(t, "all processes have ended", func() bool {
-		return !slices.ContainsFunc(processes, harness.Alive)
-	})
+	expect(t, tour.Wait(t), 1, "08-txn-lock: interrupted", "the tour was interrupted in 08-txn-lock")
+	allEnd(t, processes)
 	harness.NothingLeft(t, temporary)
 }

@@ -1,8 +1,6 @@
 package tests
 
 import (
-	"bytes"
-	"encoding/json"
 	"os/exec"
 	"slices"
 	"strings"
@@ -38,12 +36,13 @@ func TestImports(t *testing.T) {
 		"tests/internal/harness": {"classroom/cluster", "classroom/course", "classroom/etcdtest", "classroom/ports",
 			"classroom/process", "classroom/tempdir"},
 	} {
-		for _, imported := range packages(t)[ours+name].Deps {
+		there := packages(t)[ours+name]
+		for _, imported := range there.Deps {
 			if other, found := strings.CutPrefix(imported, ours); found && !slices.Contains(allowed, other) {
 				t.Errorf("%s imports %s", name, other)
 			}
 		}
-		if len(packages(t)[ours+name].Deps) == 0 {
+		if len(there.Deps) == 0 {
 			t.Errorf("there is no %s", name)
 		}
 	}
@@ -55,32 +54,21 @@ type imports struct{ Imports, Deps []string }
 // packages returns what the packages of ours import, by their paths.
 func packages(t *testing.T) map[string]imports {
 	t.Helper()
-	all, err := listed()
-	if err != nil {
-		t.Fatalf("list what the packages import: %v", err)
+	output, err := listed()
+	harness.NoError(t, err)
+	all := map[string]imports{}
+	for line := range strings.Lines(string(output)) {
+		fields := strings.Split(strings.TrimSpace(line), "|")
+		all[fields[0]] = imports{strings.Fields(fields[1]), strings.Fields(fields[2])}
 	}
 	return all
 }
 
-var listed = sync.OnceValues(func() (map[string]imports, error) {
-	list := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./classroom/...", "./shared", "./tests/internal/...")
+var listed = sync.OnceValues(func() ([]byte, error) {
+	list := exec.Command("go", "list", "-f", `{{.ImportPath}}|{{join .Imports " "}}|{{join .Deps " "}}`,
+		"./classroom/...", "./shared", "./tests/internal/...")
 	list.Dir = harness.Root
-	output, err := list.Output()
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]imports{}
-	for decoder := json.NewDecoder(bytes.NewReader(output)); decoder.More(); {
-		var one struct {
-			ImportPath string
-			imports
-		}
-		if err := decoder.Decode(&one); err != nil {
-			return nil, err
-		}
-		all[one.ImportPath] = one.imports
-	}
-	return all, nil
+	return list.Output()
 })
 
 // TestMarkup checks that only packages which make pages and pictures know how to.

@@ -21,35 +21,31 @@ func TestKilled(t *testing.T) {
 	t.Parallel()
 	etcdtest.Reserve(t, 2)
 	folder := regexp.MustCompile(`data +(\S+) \(removed at the end\)`)
-	open := func() (*harness.Running, string, int) {
+	open := func() (classroom, string) {
 		t.Helper()
-		port := harness.FreePorts(t, 2)
-		p := harness.Start(t, "", nil, "classroom", "-board", "off", "-port", strconv.Itoa(port))
-		p.Await(t, "Ctrl-C stops it.")
-		return p, folder.FindStringSubmatch(p.Stdout.String())[1], port
+		c := serve(t, harness.FreePorts(t, 2), nil, "-board", "off")
+		return c, folder.FindStringSubmatch(c.Stdout.String())[1]
 	}
-	killed, left, port := open()
+	killed, left := open()
 	members := harness.Children(t, killed.Process.Pid)
 	if len(members) != 1 {
 		t.Fatalf("it has the children %v", members)
 	}
 	harness.NoError(t, syscall.Kill(members[0], syscall.SIGKILL))
 	want := "classroom: etcd1 has ended by itself, signal: killed; its log is " + left + "/etcd1.log; " +
-		"to start it: go run ./classroom -port " + strconv.Itoa(port) + " member restart etcd1\n"
+		"to start it: go run ./classroom -port " + strconv.Itoa(killed.port) + " member restart etcd1\n"
 	harness.Eventually(t, "it says so", func() bool { return killed.Stderr.String() != "" })
 	if got := killed.Stderr.String(); got != want {
 		t.Errorf("it says\n%swant\n%s", got, want)
 	}
 	for _, action := range []string{"restart", "kill", "restart", "stop", "restart"} {
-		if got := harness.Run(t, "", nil, "classroom", "-port", strconv.Itoa(port), "member", action, "etcd1"); got.Status != 0 {
-			t.Fatalf("member %s: %s", action, got.Stderr)
-		}
+		expect(t, killed.act(t, "member", action, "etcd1"), 0)
 	}
 	if got := killed.Stderr.String(); got != want {
 		t.Errorf("of what users do to it, it says\n%s", got)
 	}
 
-	_, stays, _ := open()
+	_, stays := open()
 	killed.Process.Kill()
 	<-killed.Ended
 	if _, err := os.Stat(left); err != nil {
