@@ -14,6 +14,7 @@ import (
 	networkevents "github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
+	"example.com/etcd-by-example/classroom/board"
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
@@ -24,13 +25,13 @@ import (
 func BenchmarkBoardInBrowser(b *testing.B) {
 	browser := browse(b)
 	etcd := etcdtest.Etcd(b, cluster.Config{})
-	address := "http://" + startBoard(b, etcd, harness.Root).Address() + "/"
+	address := "http://" + startBoard(b, etcd, board.Config{}).Address() + "/"
 	client := etcdtest.Connect(b, etcd.Endpoints()...)
 	p := open(b, browser, address)
 
 	var paints []float64
 	for b.Loop() {
-		p.do(chromedp.Navigate(address))
+		do(p, chromedp.Navigate(address))
 		const paint = `performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 0`
 		p.until("the page is painted", paint)
 		paints = append(paints, eval[float64](p, paint))
@@ -38,7 +39,7 @@ func BenchmarkBoardInBrowser(b *testing.B) {
 	slices.Sort(paints)
 	b.ReportMetric(paints[len(paints)/2], "ms/first-paint")
 
-	p.do(protocol(networkevents.Enable, networkevents.EnableParams{}))
+	protocol(p, networkevents.Enable, networkevents.EnableParams{})
 	var updates atomic.Int64
 	err := chromedp.Listen(p.ctx, func(event any) {
 		if message, ok := event.(*networkevents.EventEventSourceMessageReceived); ok && message.EventName == "update" {
@@ -46,7 +47,7 @@ func BenchmarkBoardInBrowser(b *testing.B) {
 		}
 	})
 	harness.NoError(b, err)
-	p.do(chromedp.Navigate(address))
+	do(p, chromedp.Navigate(address))
 	p.until("the page is live", `document.body.dataset.live === "true"`)
 	ctx, cancel := context.WithTimeout(p.ctx, 3*time.Second)
 	defer cancel()

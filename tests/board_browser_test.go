@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -43,9 +42,6 @@ func browse(t testing.TB) context.Context {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1280, 720))
-	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // It refuses to be root with it.
-	}
 	ctx, end := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(end)
 	browser, _ := chromedp.NewContext(ctx)
@@ -77,22 +73,22 @@ func open(t testing.TB, browser context.Context, address string) *tab {
 		chromedp.WithListener(p.listen))
 	t.Cleanup(end)
 	p.ctx = ctx
-	err := chromedp.Do(ctx, protocol(emulation.SetFocusEmulationEnabled,
-		emulation.SetFocusEmulationEnabledParams{Enabled: true}))
+	// The first command makes the tab, which lives as long as its context.
+	_, err := chromedp.Call(ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.size(1280, 720)
-	p.do(chromedp.Navigate(address))
+	do(p, chromedp.Navigate(address))
 	p.until("the page is live", `document.body.dataset.live === "true"`)
 	return p
 }
 
-// protocol is a command of the browser's protocol as a step.
-func protocol[P, R any](command cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
-	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		_, err := cdp.Call(ctx, target, command, params)
-		return err
+// protocol does a command of the browser's protocol in the tab.
+func protocol[P, R any](p *tab, command cdp.Command[P, R], params P) R {
+	p.t.Helper()
+	return do(p, func(ctx context.Context, target *chromedp.Target) (R, error) {
+		return cdp.Call(ctx, target, command, params)
 	})
 }
 
@@ -129,19 +125,29 @@ func (p *tab) quiet() {
 	}
 }
 
-// do does steps in the tab.
-func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+// do does something in the tab.
+func do[T any](p *tab, action chromedp.Action[T]) T {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, pageLimit)
 	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
+	value, err := chromedp.Run(ctx, action)
+	if err != nil {
 		p.fatalf("%v", err)
 	}
+	return value
 }
 
 func (p *tab) size(width, height int64) {
 	p.t.Helper()
-	p.do(chromedp.EmulateViewport(width, height))
+	do(p, chromedp.EmulateViewport(width, height))
+}
+
+// narrow fails the test when the page is wider than it should be.
+func (p *tab) narrow(most int) {
+	p.t.Helper()
+	if wide := eval[int](p, `document.documentElement.scrollWidth`); wide > most {
+		p.t.Errorf("the page is %d pixels wide, and may be %d", wide, most)
+	}
 }
 
 // prefer sets what a user prefers: for example "prefers-color-scheme", "dark".
@@ -151,21 +157,17 @@ func (p *tab) prefer(pairs ...string) {
 	for i := 0; i < len(pairs); i += 2 {
 		features = append(features, &emulation.MediaFeature{Name: pairs[i], Value: pairs[i+1]})
 	}
-	p.do(protocol(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features}))
+	protocol(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
 }
 
 func (p *tab) click(selector string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, pageLimit)
-	defer cancel()
-	if err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(selector))); err != nil {
-		p.fatalf("click %s: %v", selector, err)
-	}
+	do(p, chromedp.Click(chromedp.CSS(selector)))
 }
 
 func (p *tab) press(keys string) {
 	p.t.Helper()
-	p.do(chromedp.KeyEvent(keys))
+	do(p, chromedp.KeyEvent(keys))
 }
 
 // point moves the mouse to the middle of what is in sight of an element.
@@ -177,19 +179,13 @@ func (p *tab) point(selector string) {
 		const place = element.closest("#timeline, .scroll, body").getBoundingClientRect();
 		return [box.x + box.width / 2, (Math.max(box.top, place.top) + Math.min(box.bottom, place.bottom)) / 2];
 	})()`, quoted(selector)))
-	p.do(chromedp.MouseEvent("mouseMoved", at[0], at[1]))
+	do(p, chromedp.MouseEvent("mouseMoved", at[0], at[1]))
 }
 
 // eval returns the value of an expression in the page.
 func eval[T any](p *tab, expression string) T {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, pageLimit)
-	defer cancel()
-	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
-	if err != nil {
-		p.fatalf("%s: %v", expression, err)
-	}
-	return value
+	return do(p, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
 // until returns when an expression is true in the page.

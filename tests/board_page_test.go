@@ -3,24 +3,20 @@
 package tests
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
-	"image/png"
-	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
-	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -42,9 +38,8 @@ func TestBoard(t *testing.T) {
 	browser := browse(t)
 	// Boards of one clone share the built lessons. They find them built.
 	for _, name := range harness.Lessons {
-		if _, err := course.Build(t.Context(), harness.Root, name, t.Output()); err != nil {
-			t.Fatal(err)
-		}
+		_, err := course.Build(t.Context(), harness.Root, name, t.Output())
+		harness.NoError(t, err)
 	}
 	for _, c := range []struct {
 		name string
@@ -56,7 +51,7 @@ func TestBoard(t *testing.T) {
 		{"leases", boardLeases},
 		{"lost and found", boardLost},
 		{"reset", boardReset},
-		{"edited lesson", boardEdited},
+		{"pictures and files", boardFiles},
 		{"hostile", boardHostile},
 		{"public", boardPublic},
 		{"secured", boardSecured},
@@ -77,52 +72,34 @@ func TestBoard(t *testing.T) {
 }
 
 // startBoard starts a board of an etcd, within this process.
-func startBoard(t testing.TB, etcd *cluster.Cluster, root string) *board.Board {
+func startBoard(t testing.TB, etcd *cluster.Cluster, config board.Config) *board.Board {
 	t.Helper()
-	endpoints := etcd.Endpoints()
-	b, err := board.Start(context.Background(), board.Config{
-		Etcd:    &clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()},
-		Cluster: etcd,
-		Root:    root,
-		Env:     harness.Env("ETCDCTL_ENDPOINTS=" + strings.Join(endpoints, ",")),
-		Address: "127.0.0.1:0", Public: "127.0.0.1:0",
-	})
+	client := etcd.Client()
+	config.Etcd, config.Cluster = &client, etcd
+	config.Root = cmp.Or(config.Root, harness.Root)
+	config.Env = harness.Env("ETCDCTL_ENDPOINTS=" + strings.Join(etcd.Endpoints(), ","))
+	config.Address, config.Public = "127.0.0.1:0", "127.0.0.1:0"
+	b, err := board.Start(context.Background(), config)
 	harness.NoError(t, err)
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { harness.NoError(t, b.Close()) })
 	return b
 }
 
-// oneMember starts an etcd of one member, and its board in a tab.
-func oneMember(t *testing.T, browser context.Context) (*tab, *clientv3.Client, *cluster.Cluster, *board.Board) {
+// openBoard starts an etcd with so many members, and its board in a tab.
+func openBoard(t *testing.T, browser context.Context, members int) (*tab, *clientv3.Client, *cluster.Cluster, *board.Board) {
 	t.Helper()
-	etcd := etcdtest.Etcd(t, cluster.Config{})
-	b := startBoard(t, etcd, harness.Root)
+	etcd := etcdtest.Etcd(t, cluster.Config{Members: members})
+	b := startBoard(t, etcd, board.Config{})
 	return open(t, browser, "http://"+b.Address()+"/"), etcdtest.Connect(t, etcd.Endpoints()...), etcd, b
 }
 
 var boardAddress = regexp.MustCompile(`The board is at (http://\S+)`)
 
-// startClassroom starts the real program, and ends it as Ctrl-C does.
-func startClassroom(t *testing.T, endpoint string, env []string, args ...string) (*harness.Running, string) {
+// showEtcd starts the real program with the board of an etcd alone, until the test ends or
+// Ctrl-C. It returns where the board is.
+func showEtcd(t *testing.T, endpoint, where string, env ...string) (*harness.Running, string) {
 	t.Helper()
-	if endpoint == "" {
-		members := 1
-		if i := slices.Index(args, "-members"); i >= 0 {
-			members = 3
-		}
-		etcdtest.Reserve(t, members)
-	}
-	p := harness.Start(t, endpoint, env, "classroom", args...)
-	t.Cleanup(func() {
-		if !p.HasEnded() {
-			harness.Interrupt(t, p)
-			p.Wait(t)
-		}
-	})
+	p := harness.Start(t, endpoint, env, "classroom", "-board", where)
 	p.Await(t, "Ctrl-C stops it.")
 	return p, boardAddress.FindStringSubmatch(p.Stdout.String())[1]
 }
@@ -259,33 +236,46 @@ func happened(t *testing.T, client *clientv3.Client, until int64) []drawnChange 
 	return nil
 }
 
-func sortChanges(changes []drawnChange) []drawnChange {
-	slices.SortFunc(changes, func(a, b drawnChange) int {
-		if a.Revision != b.Revision {
-			return int(a.Revision - b.Revision)
-		}
-		return strings.Compare(a.Key, b.Key)
-	})
-	return changes
-}
-
-// boardLessons runs lessons on the board of the real program: the timeline and
-// the table show what etcd has, now and before; Stop leaves nothing.
-func boardLessons(t *testing.T, browser context.Context) {
-	port := strconv.Itoa(harness.FreePorts(t, 2))
-	classroom, address := startClassroom(t, "", nil, "-port", port, "-board", "127.0.0.1:0")
-	client := etcdtest.Connect(t, "127.0.0.1:"+port)
-	p := open(t, browser, address)
-	for _, name := range []string{"02-put", "04-delete", "07-op"} {
-		p.pick(name)
-		p.finish(1)
-		p.reaches(revisionOf(t, client))
-	}
+// agrees fails the test unless the table and the timeline are what etcd has. It returns what
+// happened.
+func (p *tab) agrees(t *testing.T, client *clientv3.Client) []drawnChange {
+	t.Helper()
 	last := revisionOf(t, client)
-	got, want := sortChanges(p.drawn()), sortChanges(happened(t, client, last))
+	p.reaches(last)
+	inOrder := func(a, b drawnChange) int {
+		return cmp.Or(cmp.Compare(a.Revision, b.Revision), strings.Compare(a.Key, b.Key))
+	}
+	got, want := p.drawn(), happened(t, client, last)
+	slices.SortFunc(got, inOrder)
+	slices.SortFunc(want, inOrder)
 	if !slices.Equal(got, want) {
 		p.fatalf("drawn is\n%v\nwhat happened is\n%v", got, want)
 	}
+	p.lists(t, client, 0)
+	return want
+}
+
+// lists returns when the table is what etcd has at a revision, or now when that is 0.
+func (p *tab) lists(t *testing.T, client *clientv3.Client, revision int64) {
+	t.Helper()
+	want := stored(t, client, revision)
+	for end := time.Now().Add(pageLimit); !slices.Equal(p.rows(), want); time.Sleep(30 * time.Millisecond) {
+		if time.Now().After(end) {
+			p.fatalf("of revision %d the table is\n%v\nwant\n%v", revision, p.rows(), want)
+		}
+	}
+}
+
+// boardLessons runs lessons on the board: the timeline and the table show what etcd has,
+// now and before; Stop leaves nothing.
+func boardLessons(t *testing.T, browser context.Context) {
+	p, client, _, _ := openBoard(t, browser, 1)
+	for _, name := range []string{"02-put", "04-delete", "07-op"} {
+		p.pick(name)
+		p.finish(1)
+	}
+	last := revisionOf(t, client)
+	want := p.agrees(t, client)
 	shapes := eval[int](p, `new Set([...document.querySelectorAll("#timeline [data-kind]")]
 		.map((mark) => mark.innerHTML)).size`)
 	if shapes != 3 {
@@ -316,27 +306,30 @@ func boardLessons(t *testing.T, browser context.Context) {
 		p.press(kb.ArrowLeft)
 		p.until("the past is shown", fmt.Sprintf(`document.getElementById("keys").dataset.revision === "%d" &&
 			document.getElementById("past").textContent.includes("revision %[1]d.")`, revision))
-		if got, want := p.rows(), stored(t, client, revision); !slices.Equal(got, want) {
-			t.Fatalf("at revision %d the table is\n%v\nwant\n%v", revision, got, want)
-		}
+		p.lists(t, client, revision)
 		p.says("#change", fmt.Sprintf("Revision %d", revision))
 	}
 	p.press(kb.Home)
 	p.until("it is now", `document.getElementById("past").hidden`)
-	if got, want := p.rows(), stored(t, client, 0); !slices.Equal(got, want) {
-		t.Errorf("now the table is\n%v\nwant\n%v", got, want)
-	}
+	p.lists(t, client, 0)
 	p.travel(want[at].Revision, last)
-	if _, err := client.Compact(harness.Soon(t), last-1); err != nil {
-		t.Fatal(err)
-	}
+	_, err := client.Compact(harness.Soon(t), last-1)
+	harness.NoError(t, err)
 	p.press(kb.ArrowLeft + kb.ArrowLeft)
 	p.says("#keys", fmt.Sprintf("Revision %d was compacted", last-2))
 	p.press(kb.Home)
 	p.until("it is now again", `document.getElementById("past").hidden && document.querySelector("#keys tbody tr")`)
 	p.quiet()
 
-	t.Run("stop", func(t *testing.T) { boardStop(t, p, client, classroom) })
+	// Stopped, a lesson cleans up.
+	p.pick("05-lease", "ttl", "60")
+	p.run(1)
+	p.until("the lease is shown", `document.querySelector("#leases li.lease:not(.gone)")`)
+	p.click("#terminal-1 .stop")
+	p.ended(1, "stopped, status 1, ")
+	harness.NoLeases(t, client)
+	p.says("#leases li.gone", "revoked")
+	p.says("#leases li.gone", "took along /cron/jobs/lease/job1")
 }
 
 // travel goes back in time from a revision by the keyboard alone, and by dragging.
@@ -365,7 +358,7 @@ func (p *tab) travel(revision, last int64) {
 	p.press(kb.Home)
 	p.until("the focus is at the end", focused(last))
 
-	p.do(chromedp.DragAndDrop(chromedp.CSS(column(last-1)+" .hit"), chromedp.CSS(column(revision)+" .hit")))
+	do(p, chromedp.DragAndDrop(chromedp.CSS(column(last-1)+" .hit"), chromedp.CSS(column(revision)+" .hit")))
 	p.until("the past is shown where it was dragged to", shown(revision))
 	p.point(column(last) + " .hit")
 	p.says("#change", fmt.Sprintf("Revision %d", last))
@@ -374,43 +367,17 @@ func (p *tab) travel(revision, last int64) {
 	p.until("it is now", `document.getElementById("past").hidden`)
 }
 
-func boardStop(t *testing.T, p *tab, client *clientv3.Client, classroom *harness.Running) {
-	p.pick("05-lease", "ttl", "60")
-	p.run(1)
-	p.until("the lease is shown", `document.querySelector("#leases li.lease:not(.gone)")`)
-	var running []int
-	for _, pid := range harness.Children(t, classroom.Process.Pid) {
-		if name, _ := exec.Command("ps", "-o", "args=", "-p", strconv.Itoa(pid)).Output(); strings.Contains(string(name), "05-lease") {
-			running = append(running, pid)
-		}
-	}
-	if len(running) != 1 {
-		t.Fatalf("processes of the lesson: %v", running)
-	}
-	p.click("#terminal-1 .stop")
-	p.ended(1, "stopped, status 1, ")
-	if harness.Alive(running[0]) {
-		t.Error("the lesson still runs")
-	}
-	if left, err := client.Leases(harness.Soon(t)); err != nil || len(left.Leases) != 0 {
-		t.Errorf("leases that are left: %v, %v", left, err)
-	}
-	p.says("#leases li.gone", "revoked")
-	p.says("#leases li.gone", "took along /cron/jobs/lease/job1")
-}
-
 // boardLeases sees a bar fall and jump, and a lease take its key along.
 func boardLeases(t *testing.T, browser context.Context) {
-	p, client, _, _ := oneMember(t, browser)
+	p, client, _, _ := openBoard(t, browser, 1)
 	lease, err := client.Grant(harness.Soon(t), 60)
 	harness.NoError(t, err)
 	mine := fmt.Sprintf(`document.querySelector('#leases li[data-id="%016x"]')`, lease.ID)
 	full := mine + `?.querySelector(".fill").style.getPropertyValue("--left")`
 	p.until("the bar stands", full+" > 0.5")
 	p.until("the bar falls", full+" < 0.9")
-	if _, err := client.KeepAliveOnce(harness.Soon(t), lease.ID); err != nil {
-		t.Fatal(err)
-	}
+	_, err = client.KeepAliveOnce(harness.Soon(t), lease.ID)
+	harness.NoError(t, err)
 	p.until("the bar jumps", full+" > 0.93 && "+mine+`.querySelector(".renewed").textContent === "↻ 1"`)
 	width := eval[float64](p, `(() => {
 		const fill = `+mine+`.querySelector(".fill");
@@ -441,7 +408,7 @@ func boardLeases(t *testing.T, browser context.Context) {
 // boardLock sees the lock change hands while its holder is paused, and the
 // holder's late write refused.
 func boardLock(t *testing.T, browser context.Context) {
-	p, client, _, _ := oneMember(t, browser)
+	p, client, _, _ := openBoard(t, browser, 1)
 	p.pick("08-txn-lock", "name", "alice", "ttl", "2", "work", "18s")
 	p.run(1)
 	p.says("#lock .holder", "alice has it")
@@ -471,155 +438,89 @@ func boardLock(t *testing.T, browser context.Context) {
 	p.quiet()
 }
 
-// boardMembers runs three members with the real program: it takes pictures,
-// and then kills the leader.
+// crowned is an expression for the name of the member that leads.
+const crowned = `document.querySelector("#members .leads")?.dataset.member ?? ""`
+
+// crownMoves returns when a member is stopped that led, and another one leads.
+func (p *tab) crownMoves(from string) {
+	p.t.Helper()
+	p.says(fmt.Sprintf("[data-member=%q].down .role", from), "stopped")
+	p.until("the crown moves", fmt.Sprintf(`![%q, ""].includes(%s)`, from, crowned))
+}
+
+// boardMembers has three members: it takes pictures, and then kills the leader.
 func boardMembers(t *testing.T, browser context.Context) {
-	port := harness.FreePorts(t, 6)
-	_, address := startClassroom(t, "", nil, "-members", "3", "-port", strconv.Itoa(port), "-board", "127.0.0.1:0")
-	var endpoints []string
-	for i := range 3 {
-		endpoints = append(endpoints, "127.0.0.1:"+strconv.Itoa(port+2*i))
-	}
-	client := etcdtest.Connect(t, endpoints...)
-	p := open(t, browser, address)
-	for _, name := range harness.Lessons[:4] {
+	p, _, etcd, _ := openBoard(t, browser, 3)
+	for _, name := range append(harness.Lessons[:4:4], "07-op") {
 		p.pick(name)
 		p.finish(1)
 	}
-	p.pick("07-op")
-	p.finish(1)
 	p.pick("08-txn-lock", "name", "alice", "work", "1m")
 	p.run(1)
 	p.pick("08-txn-lock", "name", "bob", "wait", "true")
 	p.run(2)
 	p.says("#lock .holder", "alice has it")
 	p.until("the lock's lease is shown", `document.querySelector("#leases li:not(.gone) .keys bdi")`)
-	p.do(chromedp.MouseEvent("mouseMoved", 1, 1))
-	pictures(t, p)
-	p.click("#terminal-2 .stop")
-	p.ended(2, "stopped")
-	p.click("#terminal-1 .stop")
-	p.ended(1, "stopped")
-
-	// The crown moves, and the lessons carry on.
-	const crowned = `document.querySelector("#members .leads")?.dataset.member ?? ""`
-	p.until("somebody leads", crowned)
-	leader := eval[string](p, crowned)
-	if want := leaderOf(t, client, endpoints); leader != want {
-		t.Errorf("%s has the crown, but %s leads", leader, want)
-	}
-	p.click(fmt.Sprintf(`[data-post="/member/%s/kill"]`, leader))
-	li := fmt.Sprintf(`[data-member=%q]`, leader)
-	p.says(li+".down .role", "stopped")
-	p.until("the crown moves", fmt.Sprintf(`![%q, ""].includes(%s)`, leader, crowned))
-	next := eval[string](p, crowned)
-	alive := slices.DeleteFunc(slices.Clone(endpoints), func(endpoint string) bool { return endpoint == endpoints[leader[4]-'1'] })
-	if want := leaderOf(t, client, alive); next != want {
-		t.Errorf("%s has the crown, but %s leads", next, want)
-	}
-	p.pick("02-put")
-	p.finish(1)
-	p.click(fmt.Sprintf(`[data-post="/member/%s/restart"]`, leader))
-	p.says(li+":not(.down) .role", "follower")
-	p.until("one has the crown", `document.querySelectorAll("#members .leads").length === 1`)
-	p.quiet()
-}
-
-// leaderOf returns the name of the member that leads.
-func leaderOf(t *testing.T, client *clientv3.Client, endpoints []string) string {
-	t.Helper()
-	for _, endpoint := range endpoints {
-		status, err := client.Status(harness.Soon(t), endpoint)
-		harness.NoError(t, err)
-		if status.Leader == status.Header.MemberId {
-			list, err := client.MemberList(harness.Soon(t))
-			harness.NoError(t, err)
-			for _, member := range list.Members {
-				if member.ID == status.Leader {
-					return member.Name
-				}
-			}
-		}
-	}
-	return "nobody"
-}
-
-// pictures takes screenshots at the sizes of projectors.
-func pictures(t *testing.T, p *tab) {
-	p.size(1280, 720)
+	do(p, chromedp.MouseEvent("mouseMoved", 1, 1))
 	if part := eval[float64](p, `document.querySelector(".lesson-text").clientHeight / document.getElementById("lessons").clientHeight`); part < 0.5 {
 		t.Errorf("the lesson's text has %.2f of the height of its side, want half", part)
 	}
-	for _, size := range [][2]int{{1280, 720}, {1920, 1080}} {
+	// The sizes of projectors.
+	for _, size := range [][2]int64{{1280, 720}, {1920, 1080}} {
 		for _, scheme := range []string{"light", "dark"} {
 			screenshot(t, p, "board", size[0], size[1], scheme)
 		}
 	}
 	p.prefer()
 	p.size(1280, 720)
+	for slot := 2; slot > 0; slot-- {
+		p.click(fmt.Sprintf("#terminal-%d .stop", slot))
+		p.ended(slot, "stopped")
+	}
+
+	// The crown moves, and the lessons carry on.
+	p.until("somebody leads", crowned)
+	leader := harness.Leader(t, etcd).Name
+	if got := eval[string](p, crowned); got != leader {
+		t.Errorf("%s has the crown, but %s leads", got, leader)
+	}
+	p.click(fmt.Sprintf(`[data-post="/member/%s/kill"]`, leader))
+	p.crownMoves(leader)
+	if got, want := eval[string](p, crowned), harness.Leader(t, etcd).Name; got != want {
+		t.Errorf("%s has the crown, but %s leads", got, want)
+	}
+	p.pick("02-put")
+	p.finish(1)
+	p.click(fmt.Sprintf(`[data-post="/member/%s/restart"]`, leader))
+	p.says(fmt.Sprintf("[data-member=%q]:not(.down) .role", leader), "follower")
+	p.until("one has the crown", `document.querySelectorAll("#members .leads").length === 1`)
+	p.quiet()
 }
 
-// screenshot takes a screenshot, and keeps it when the flag -screenshots is given.
-func screenshot(t *testing.T, p *tab, page string, width, height int, scheme string) {
+// screenshot shows the page in a size and a scheme, and keeps a picture of it when the flag
+// -screenshots is given.
+func screenshot(t *testing.T, p *tab, page string, width, height int64, scheme string) {
 	t.Helper()
-	p.size(int64(width), int64(height))
+	p.size(width, height)
 	p.prefer("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
-	ctx, cancel := context.WithTimeout(p.ctx, pageLimit)
-	raw, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
-	cancel()
-	harness.NoError(t, err)
-	picture, err := png.Decode(bytes.NewReader(raw))
-	harness.NoError(t, err)
-	if got := picture.Bounds().Size(); got.X != width || got.Y != height {
-		t.Errorf("the screenshot has %v, want %dx%d", got, width, height)
-	}
-	colours := map[any]bool{}
-	for x := 0; x < width; x += 3 {
-		for y := 0; y < height; y += 3 {
-			colours[picture.At(x, y)] = true
-		}
-	}
-	if len(colours) < 50 {
-		t.Errorf("the screenshot has only %d colours", len(colours))
-	}
 	if *screenshots {
 		name := fmt.Sprintf("%s-%dx%d-%s.png", page, width, height, scheme)
-		harness.NoError(t, os.WriteFile(filepath.Join(harness.Root, "docs", "screenshots", name), raw, 0o644))
+		save(t, filepath.Join(harness.Root, "docs", "screenshots", name), string(do(p, chromedp.CaptureScreenshot())))
 	}
 }
 
-// boardEdited edits a lesson between two runs of it, and follows its text to a
-// picture and to a second file.
-func boardEdited(t *testing.T, browser context.Context) {
-	copied := t.TempDir()
-	work, err := os.ReadFile(filepath.Join(harness.Root, "go.work"))
-	harness.NoError(t, err)
-	// Without the parts that no lesson needs.
-	work = regexp.MustCompile(`(?m)^\s*\./(classroom|exercises|tests)\n`).ReplaceAll(work, nil)
-	save(t, filepath.Join(copied, "go.work"), string(work))
-	for _, name := range []string{"go.work.sum", "README.md"} {
-		content, err := os.ReadFile(filepath.Join(harness.Root, name))
-		harness.NoError(t, err)
-		save(t, filepath.Join(copied, name), string(content))
-	}
-	for _, name := range append([]string{"shared", "docs"}, harness.Lessons...) {
-		harness.NoError(t, os.CopyFS(filepath.Join(copied, name), os.DirFS(filepath.Join(harness.Root, name))))
-	}
+// boardFiles follows the text of a lesson to a picture and to a second file.
+func boardFiles(t *testing.T, browser context.Context) {
+	copied := harness.CopyOfTree(t)
 	text, err := os.ReadFile(filepath.Join(copied, "README.md"))
 	harness.NoError(t, err)
 	save(t, filepath.Join(copied, "README.md"), strings.Replace(string(text), "\n## 02-put\n",
 		"\n## 02-put\n\n![Drawn for a test](docs/pictures/for-a-test.svg)\n\nRead [more](02-put/more.go).\n", 1))
 	save(t, filepath.Join(copied, "02-put", "more.go"), "package main\n\n// There is more.\n")
-	harness.NoError(t, os.MkdirAll(filepath.Join(copied, "docs", "pictures"), 0o755))
 	save(t, filepath.Join(copied, "docs", "pictures", "for-a-test.svg"), `<svg xmlns="http://www.w3.org/2000/svg" width="2000" height="20">
 		<style>rect { fill: rgb(1, 2, 3) }</style><rect width="2000" height="20"/>
 		<script>document.documentElement.setAttribute("class", "hostile")</script></svg>`)
-	program, err := course.Build(t.Context(), copied, "02-put", t.Output())
-	harness.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(filepath.Dir(program)) })
-
-	etcd := etcdtest.Etcd(t, cluster.Config{})
-	b := startBoard(t, etcd, copied)
+	b := startBoard(t, etcdtest.Etcd(t, cluster.Config{}), board.Config{Root: copied})
 	p := open(t, browser, "http://"+b.Address()+"/")
 	p.pick("02-put")
 	p.until("the picture is shown, and fits", `(() => {
@@ -634,29 +535,10 @@ func boardEdited(t *testing.T, browser context.Context) {
 		return place.height > 0 && place.top >= pane.top && place.top < pane.bottom;
 	})()`)
 	p.says("[id='code-02-put-more.go'] h2", "02-put/more.go")
-	p.finish(1)
-	const old, edited = "The first put creates the key:", "The class has edited this."
-	p.says("#terminal-1-output", old)
-	file := filepath.Join(copied, "02-put", "main.go")
-	source, err := os.ReadFile(file)
-	if err != nil || !bytes.Contains(source, []byte(old)) {
-		t.Fatalf("02-put does not print %q: %v", old, err)
-	}
-	save(t, file, strings.Replace(string(source), old, edited, 1))
-	p.finish(1)
-	p.says("#terminal-1-output", edited)
-	p.says("#code-02-put", edited)
-	if strings.Contains(p.text("#terminal-1-output"), old) {
-		t.Error("the lesson ran as it was before")
-	}
-	save(t, file, string(source)+"\nfunc broken( {\n")
-	p.run(1)
-	p.ended(1, "it does not build")
-	p.says("#terminal-1-output", "02-put/main.go:")
 	p.quiet()
 
 	// Alone, the picture looks as it does in the page, and its script does not run.
-	p.do(chromedp.Navigate("http://" + b.Address() + "/docs/pictures/for-a-test.svg"))
+	do(p, chromedp.Navigate("http://"+b.Address()+"/docs/pictures/for-a-test.svg"))
 	p.until("the picture has its style", `getComputedStyle(document.querySelector("rect")).fill === "rgb(1, 2, 3)"`)
 	if eval[bool](p, `document.documentElement.classList.contains("hostile")`) {
 		t.Error("a script of the picture ran")
@@ -670,7 +552,7 @@ func save(t *testing.T, name, content string) {
 
 // boardHostile stores what would be markup or script if the page took it so.
 func boardHostile(t *testing.T, browser context.Context) {
-	p, client, _, b := oneMember(t, browser)
+	p, client, _, b := openBoard(t, browser, 1)
 	const image = `<img src=x onerror="window.hostile=1;alert(1)">`
 	texts := []string{
 		`<script>window.hostile=1</script>`,
@@ -686,20 +568,14 @@ func boardHostile(t *testing.T, browser context.Context) {
 	}
 	lease, err := client.Grant(harness.Soon(t), 300)
 	harness.NoError(t, err)
-	put := func(key, value string, options ...clientv3.OpOption) {
-		t.Helper()
-		if _, err := client.Put(harness.Soon(t), key, value, options...); err != nil {
-			t.Fatal(err)
-		}
-	}
 	for i, text := range texts {
-		put(text, text, clientv3.WithLease(lease.ID))
-		put(text, texts[(i+1)%len(texts)], clientv3.WithLease(lease.ID))
+		put(t, client, text, text, clientv3.WithLease(lease.ID))
+		put(t, client, text, texts[(i+1)%len(texts)], clientv3.WithLease(lease.ID))
 	}
-	put(`{"a":"`+image+`"}`, `{"a":"`+image+`"}`)
-	put("/cron/lock/"+image, image, clientv3.WithLease(lease.ID))
-	put("/cron/jobs/"+image, "done by "+image+", token 1")
-	put("/cron/jobs/long", strings.Repeat(image, 20_000))
+	put(t, client, `{"a":"`+image+`"}`, `{"a":"`+image+`"}`)
+	put(t, client, "/cron/lock/"+image, image, clientv3.WithLease(lease.ID))
+	put(t, client, "/cron/jobs/"+image, "done by "+image+", token 1")
+	put(t, client, "/cron/jobs/long", strings.Repeat(image, 20_000))
 	p.pick("08-txn-lock", "name", image, "work", "10ms")
 	p.run(1)
 	p.ended(1, "ended, status 0")
@@ -726,9 +602,7 @@ func boardHostile(t *testing.T, browser context.Context) {
 		if eval[bool](p, `/[\u202e\u2066\u200b]/.test(document.body.innerHTML)`) {
 			t.Error("a character that turns the text is on the page")
 		}
-		if wide := eval[int](p, `document.documentElement.scrollWidth`); wide > 1280 {
-			t.Errorf("the page is %d pixels wide", wide)
-		}
+		p.narrow(1280)
 	}
 	p.until("all keys have a row", fmt.Sprintf(`document.querySelectorAll("#keys tbody tr").length === %d`, len(stored(t, client, 0))))
 	harmless()
@@ -745,11 +619,11 @@ func boardHostile(t *testing.T, browser context.Context) {
 	p.press(kb.ArrowLeft)
 	p.until("the past is shown", fmt.Sprintf(`document.getElementById("keys").dataset.revision === "%d"`, last-1))
 	harmless()
-	p.do(chromedp.Navigate("http://" + b.Public() + "/"))
+	do(p, chromedp.Navigate("http://"+b.Public()+"/"))
 	p.until("it is live", `document.body.dataset.live === "true" && document.querySelector("#keys tbody tr")`)
 	harmless()
 	// All of a long value is plain text.
-	p.do(chromedp.Navigate(eval[string](p, `document.querySelector("#keys a[href^='/value']").href`)))
+	do(p, chromedp.Navigate(eval[string](p, `document.querySelector("#keys a[href^='/value']").href`)))
 	if got := eval[string](p, `document.contentType`); got != "text/plain" {
 		t.Errorf("a value is shown as %s", got)
 	}
@@ -762,19 +636,17 @@ func boardLost(t *testing.T, browser context.Context) {
 	endpoint := etcd.Endpoints()[0]
 	client := etcdtest.Connect(t, endpoint)
 	where := "127.0.0.1:" + strconv.Itoa(harness.FreePorts(t, 1))
-	classroom, address := startClassroom(t, endpoint, nil, "-board", where)
+	classroom, address := showEtcd(t, endpoint, where)
 	if address != "http://"+where+"/" {
 		t.Fatalf("the board is at %s", address)
 	}
 	p := open(t, browser, address)
 	shows := func(value string) {
 		t.Helper()
-		if _, err := client.Put(harness.Soon(t), "/life", value); err != nil {
-			t.Fatal(err)
-		}
+		revision := put(t, client, "/life", value)
 		p.until(value+" is shown", fmt.Sprintf(
 			`document.querySelector("#keys td.value bdi")?.textContent === %q`, value))
-		p.reaches(revisionOf(t, client))
+		p.reaches(revision)
 	}
 	shows("at first")
 	if eval[bool](p, `document.querySelector("[data-post]") !== null`) {
@@ -792,20 +664,18 @@ func boardLost(t *testing.T, browser context.Context) {
 	harness.Interrupt(t, classroom)
 	classroom.Wait(t)
 	p.until("the board is lost", `!document.getElementById("lost").hidden`)
-	startClassroom(t, endpoint, nil, "-board", where)
+	showEtcd(t, endpoint, where)
 	p.until("the board is back", `document.getElementById("lost").hidden && document.body.dataset.live === "true"`)
 	shows("the board is back")
 }
 
 // boardReset empties the store while the past is shown.
 func boardReset(t *testing.T, browser context.Context) {
-	p, client, etcd, _ := oneMember(t, browser)
+	p, client, etcd, _ := openBoard(t, browser, 1)
 	lease, err := client.Grant(harness.Soon(t), 600)
 	harness.NoError(t, err)
 	for i := range 5 {
-		if _, err := client.Put(harness.Soon(t), "/antique", strconv.Itoa(i), clientv3.WithLease(lease.ID)); err != nil {
-			t.Fatal(err)
-		}
+		put(t, client, "/antique", strconv.Itoa(i), clientv3.WithLease(lease.ID))
 	}
 	p.reaches(6)
 	p.until("the lease is shown", `document.querySelector("#leases li.lease")`)
@@ -824,13 +694,7 @@ func boardReset(t *testing.T, browser context.Context) {
 	p.pick("02-put")
 	p.finish(1)
 	p.reaches(4)
-	harness.Eventually(t, "the table is that of the new store", func() bool {
-		return slices.Equal(p.rows(), stored(t, client, 0))
-	})
-	got, want := sortChanges(p.drawn()), sortChanges(happened(t, client, 4))
-	if !slices.Equal(got, want) {
-		t.Errorf("drawn is\n%v\nwhat happened is\n%v", got, want)
-	}
+	p.agrees(t, client)
 	p.quiet()
 }
 
@@ -844,8 +708,7 @@ func boardSecured(t *testing.T, browser context.Context) {
 	harness.NoError(t, err)
 	t.Cleanup(func() { client.Close() })
 	see := func(user string) *tab {
-		env := []string{"ETCDCTL_CACERT=" + ca, "ETCDCTL_USER=" + user}
-		_, address := startClassroom(t, "https://"+secure, env, "-board", "127.0.0.1:0")
+		_, address := showEtcd(t, "https://"+secure, "127.0.0.1:0", "ETCDCTL_CACERT="+ca, "ETCDCTL_USER="+user)
 		return open(t, browser, address)
 	}
 	p := see("root:se:cret")
@@ -858,15 +721,14 @@ func boardSecured(t *testing.T, browser context.Context) {
 		t.Errorf("it says %q", trouble)
 	}
 
-	if _, err := client.UserAdd(harness.Soon(t), "ann", "secret"); err != nil {
-		t.Fatal(err)
-	}
+	_, err = client.UserAdd(harness.Soon(t), "ann", "secret")
+	harness.NoError(t, err)
 	see("ann:secret").says("#trouble", "etcd refuses to show what it has: etcdserver: permission denied")
 }
 
 // boardPublic looks from the address at which nobody can change anything.
 func boardPublic(t *testing.T, browser context.Context) {
-	p, _, etcd, b := oneMember(t, browser)
+	p, _, _, b := openBoard(t, browser, 1)
 	guest := open(t, browser, "http://"+b.Public()+"/")
 	p.pick("02-put")
 	p.finish(1)
@@ -882,26 +744,7 @@ func boardPublic(t *testing.T, browser context.Context) {
 		t.Error("the teacher has no handles")
 	}
 	before := guest.text("#terminal-1-output")
-	guest.press("r")
-	for _, path := range []string{"/lesson/05-lease/run?slot=1", "/lesson/stop?slot=1", "/member/etcd1/kill"} {
-		if got := eval[int](guest, fmt.Sprintf(`fetch(%q, { method: "POST" }).then((answer) => answer.status)`, path)); got != http.StatusForbidden {
-			t.Errorf("POST %s: status %d", path, got)
-		}
-	}
-	// From another site to the teacher's address, with the teacher's browser.
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+b.Address()+"/member/etcd1/kill", nil)
-	harness.NoError(t, err)
-	request.Header.Set("Origin", "http://"+b.Public())
-	answer, err := http.DefaultClient.Do(request)
-	harness.NoError(t, err)
-	io.Copy(io.Discard, answer.Body)
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusForbidden {
-		t.Errorf("from another origin: status %d", answer.StatusCode)
-	}
-	if etcd.Members[0].PID() == 0 {
-		t.Error("a guest killed etcd")
-	}
+	guest.press("r") // The key that runs the lesson.
 	if after := guest.text("#terminal-1-output"); after != before {
 		t.Errorf("a guest ran a lesson: %s", after)
 	}
@@ -910,7 +753,7 @@ func boardPublic(t *testing.T, browser context.Context) {
 // boardForEverybody checks the keyboard, what a screen reader is told, contrast,
 // motion, and a phone.
 func boardForEverybody(t *testing.T, browser context.Context) {
-	p, client, _, _ := oneMember(t, browser)
+	p, client, _, _ := openBoard(t, browser, 1)
 	p.prefer("prefers-reduced-motion", "no-preference")
 
 	shown := func(name string) {
@@ -937,10 +780,8 @@ func boardForEverybody(t *testing.T, browser context.Context) {
 	// Something of everything, so that all of it is measured. The first keys are
 	// marked as well.
 	p.until("there is no key", `document.querySelector("#keys .empty")`)
-	for _, put := range [][2]string{{"/cron/lock/a", "alice"}, {"/a", `{"b":[1]}`}, {"/cron/jobs/a", "done by bob, token 1"}} {
-		if _, err := client.Put(harness.Soon(t), put[0], put[1]); err != nil {
-			t.Fatal(err)
-		}
+	for _, kv := range [][2]string{{"/cron/lock/a", "alice"}, {"/a", `{"b":[1]}`}, {"/cron/jobs/a", "done by bob, token 1"}} {
+		put(t, client, kv[0], kv[1])
 	}
 	p.until("a changed row moves", `document.getAnimations().some((a) => a.animationName === "changed")`)
 	p.says("#lock .refusal", "went through")
@@ -960,18 +801,14 @@ func boardForEverybody(t *testing.T, browser context.Context) {
 		p.until("it is now", `document.getElementById("past").hidden`)
 	}
 
-	if _, err := client.Put(harness.Soon(t), "/a", "moves nothing"); err != nil {
-		t.Fatal(err)
-	}
+	put(t, client, "/a", "moves nothing")
 	p.until("the row is marked", `[...document.querySelectorAll("tr.changed")].some((row) => row.textContent.includes("moves nothing"))`)
 	if moving := eval[int](p, `document.getAnimations().length`); moving != 0 {
 		t.Errorf("%d animations for one who asks for none", moving)
 	}
 
-	p.size(390, 844)
-	if wide := eval[int](p, `document.documentElement.scrollWidth`); wide > 390 {
-		t.Errorf("on a phone the page is %d pixels wide", wide)
-	}
+	p.size(390, 844) // A phone.
+	p.narrow(390)
 	beside := eval[[]string](p, `(() => {
 		const parts = [document.getElementById("lessons"), ...document.querySelectorAll(".panel")];
 		return parts.filter((part, i) => {
@@ -989,12 +826,7 @@ func boardForEverybody(t *testing.T, browser context.Context) {
 // many of each role it has looked at.
 func named(t *testing.T, p *tab) map[string]int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, pageLimit)
-	defer cancel()
-	tree, err := chromedp.Run(ctx, func(ctx context.Context, target *chromedp.Target) (accessibility.GetFullAXTreeResult, error) {
-		return cdp.Call(ctx, target, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
-	})
-	harness.NoError(t, err)
+	tree := protocol(p, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
 	count := map[string]int{}
 	for _, node := range tree.Nodes {
 		if node.Ignored || node.Role == nil {
