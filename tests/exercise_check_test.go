@@ -176,10 +176,7 @@ func TestCheckInterrupted(t *testing.T) {
 		return err == nil && len(members) > 0
 	})
 	harness.Interrupt(t, checking)
-	got := checking.Wait(t)
-	if got.Status != 3 || got.Stderr != "classroom: interrupted\n" {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	checking.Wait(t).Want(t, 3, "", "classroom: interrupted\n")
 	d.nothingLeft()
 }
 
@@ -194,7 +191,5 @@ func TestCheckWatch(t *testing.T) {
 	d.write("my/02-put/main.go", d.read("exercises/solutions/02-put/main.go"))
 	watching.Await(t, "✓ 02-put: passed")
 	harness.Interrupt(t, watching)
-	if got := watching.Wait(t); got.Status != 0 || got.Stderr != "" {
-		t.Errorf("status %d\n%s", got.Status, got.Stderr)
-	}
+	watching.Wait(t).Want(t, 0, "", "")
 }

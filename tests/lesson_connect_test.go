@@ -80,21 +80,19 @@ func TestConnect(t *testing.T) {
 	// 01-connect goes its own way to a client, and says the same.
 	for _, c := range []struct {
 		name, endpoint, timeout string
-		stdout, stderr          string // with an empty stderr, it works
+		status                  int
+		stdout, stderr          string
 	}{
-		{"refused", harness.Nobody, harness.Patient, "", "cause:"},
-		{"web", web.Listener.Addr().String(), harness.Patient, "", "cause:"},
-		{"silent", silent, shortTimeout, "", "cause:"},
-		{"user wanted", locked, harness.Patient, "", "(set ETCDCTL_USER"},
-		{"one of two lives", harness.Nobody + "," + plain, harness.Patient, harness.Nobody + " does not answer", ""},
-		{"one of two answers", silent + "," + plain, shortTimeout, silent + " does not answer", ""},
+		{"refused", harness.Nobody, harness.Patient, 1, "", "cause:"},
+		{"web", web.Listener.Addr().String(), harness.Patient, 1, "", "cause:"},
+		{"silent", silent, shortTimeout, 1, "", "cause:"},
+		{"user wanted", locked, harness.Patient, 1, "", "(set ETCDCTL_USER"},
+		{"one of two lives", harness.Nobody + "," + plain, harness.Patient, 0, harness.Nobody + " does not answer", ""},
+		{"one of two answers", silent + "," + plain, shortTimeout, 0, silent + " does not answer", ""},
 	} {
 		t.Run("01-connect, "+c.name, func(t *testing.T) {
 			got := inTime(t, c.endpoint, []string{c.timeout}, "01-connect")
-			if (got.Status == 0) != (c.stderr == "") || !strings.Contains(got.Stdout, c.stdout) ||
-				!strings.Contains(got.Stderr, c.stderr) {
-				t.Errorf("status %d:\n%s%s", got.Status, got.Stdout, got.Stderr)
-			}
+			got.Want(t, c.status, c.stdout, c.stderr)
 		})
 	}
 }
@@ -130,9 +128,7 @@ func connects(t *testing.T, endpoint string, env []string, cause, next string) {
 		t.Errorf("a log line or a stack trace:\n%s", got.Stderr)
 	}
 	if cause == "" {
-		if got.Status != 0 || got.Stderr != "" {
-			t.Errorf("status %d, stderr:\n%s", got.Status, got.Stderr)
-		}
+		got.Want(t, 0, "", "")
 		return
 	}
 	lines := strings.Split(strings.TrimSpace(got.Stderr), "\n")
@@ -165,12 +161,17 @@ func TestConfig(t *testing.T) {
 		t.Run(c.variable, func(t *testing.T) {
 			env := []string{"ETCDCTL_ENDPOINTS=" + harness.Nobody, c.variable}
 			got := harness.Run(t, "", env, "02-put")
-			if got.Status != 1 || !strings.Contains(got.Stderr, c.words) ||
-				strings.Count(got.Stderr, "\n") != 1 {
-				t.Errorf("status %d, want one line with %q:\n%s",
-					got.Status, c.words, got.Stderr)
-			}
+			got.Want(t, 1, "", c.words)
+			oneLine(t, got.Stderr)
 		})
+	}
+}
+
+// oneLine fails the test when text is something else than a line.
+func oneLine(t *testing.T, text string) {
+	t.Helper()
+	if strings.Count(text, "\n") != 1 {
+		t.Errorf("want one line:\n%s", text)
 	}
 }
 
@@ -189,9 +190,7 @@ func TestNamespace(t *testing.T) {
 		}
 		for namespace, p := range both {
 			got := p.Wait(t)
-			if got.Status != 0 {
-				t.Fatalf("%s in %s: %s", lesson, namespace, got.Stderr)
-			}
+			got.Want(t, 0, "", "")
 			if lesson == "06-watch" && strings.Count(got.Stdout, "DELETE") != 1 {
 				t.Errorf("the watch does not see its namespace, or more:\n%s", got.Stdout)
 			}

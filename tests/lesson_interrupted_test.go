@@ -60,9 +60,7 @@ func TestDuringGrant(t *testing.T) {
 			case <-time.After(300 * time.Millisecond): // The signal needs a moment.
 			}
 			close(p.answer)
-			if got := p.Wait(t); got.Status != 1 || !strings.Contains(got.Stderr, "interrupted: ") {
-				t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-			}
+			p.Wait(t).Want(t, 1, "", "interrupted: ")
 			harness.NoLeases(t, etcdtest.Connect(t, p.network.Address))
 		})
 		t.Run(lesson+", silence", func(t *testing.T) {
@@ -70,10 +68,7 @@ func TestDuringGrant(t *testing.T) {
 			t.Parallel()
 			p := startGranting(t, lesson)
 			p.network.Hold()
-			got := p.Wait(t)
-			if got.Status != 1 || !strings.Contains(got.Stderr, "deadline exceeded") {
-				t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-			}
+			p.Wait(t).Want(t, 1, "", "deadline exceeded")
 		})
 	}
 }
@@ -128,9 +123,7 @@ func TestSecondCtrlC(t *testing.T) {
 		p.Process.Signal(syscall.SIGINT)
 		return p.HasEnded()
 	})
-	if got := p.Wait(t); got.Status != -1 || got.Stderr != "" {
-		t.Errorf("status %d\n%s", got.Status, got.Stderr)
-	}
+	p.Wait(t).Want(t, -1, "", "")
 }
 
 // TestCtrlCWhileConnecting interrupts a lesson that waits for an answer to its first
@@ -146,7 +139,6 @@ func TestCtrlCWhileConnecting(t *testing.T) {
 	defer conn.Close()
 	harness.Interrupt(t, p)
 	got := inTimeOf(t, p)
-	if got.Status != 1 || got.Stderr != "02-put: interrupted: connect to etcd\n" {
-		t.Errorf("status %d\n%s", got.Status, got.Stderr)
-	}
+	got.Want(t, 1, "", "02-put: interrupted: connect to etcd\n")
+	oneLine(t, got.Stderr)
 }

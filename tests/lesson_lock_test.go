@@ -26,18 +26,10 @@ func TestLockIsHandedOver(t *testing.T) {
 	ann.Await(t, "ann has the lock")
 
 	loser := harness.Run(t, endpoint, nil, "08-txn-lock", "-name", "cat")
-	if loser.Status != 0 || loser.Stderr != "" ||
-		!strings.Contains(loser.Stdout, "cat has not got the lock: ann has") {
-		t.Errorf("the loser: status %d\n%s%s", loser.Status, loser.Stdout, loser.Stderr)
-	}
+	loser.Want(t, 0, "cat has not got the lock: ann has", "")
 	waiter := harness.Run(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-work", "1ms", "-wait", "-ttl", "60")
-	if waiter.Status != 0 || !strings.Contains(waiter.Stdout, `"done by ben, token`) {
-		t.Errorf("the waiter: status %d\n%s%s", waiter.Status, waiter.Stdout, waiter.Stderr)
-	}
-	if holder := ann.Wait(t); holder.Status != 0 ||
-		!strings.Contains(holder.Stdout, `"done by ann, token`) {
-		t.Errorf("the holder: status %d\n%s%s", holder.Status, holder.Stdout, holder.Stderr)
-	}
+	waiter.Want(t, 0, `"done by ben, token`, "")
+	ann.Wait(t).Want(t, 0, `"done by ann, token`, "")
 }
 
 // TestLostLockEndsTheWork revokes the holder's lease from outside.
@@ -56,10 +48,8 @@ func TestLostLockEndsTheWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := ann.Wait(t)
-	if got.Status != 1 || !strings.Contains(got.Stderr, "the lease is lost") ||
-		strings.Count(got.Stderr, "\n") != 1 {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	got.Want(t, 1, "", "the lease is lost")
+	oneLine(t, got.Stderr)
 }
 
 // TestWaiterSaysWhyItEnds has two wait for a lock: one that loses its lease
@@ -79,15 +69,11 @@ func TestWaiterSaysWhyItEnds(t *testing.T) {
 		return err == nil && len(leases.Leases) == 1
 	})
 	harness.NoError(t, ben.Process.Signal(syscall.SIGCONT))
-	if got := ben.Wait(t); got.Status != 1 || !strings.Contains(got.Stderr, "the lease is lost") {
-		t.Errorf("the paused one: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	ben.Wait(t).Want(t, 1, "", "the lease is lost")
 	cat := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "cat", "-wait")
 	cat.Await(t, "cat waits: ann has it")
 	harness.Interrupt(t, cat)
-	if got := cat.Wait(t); got.Status != 1 || !strings.Contains(got.Stderr, "interrupted: lock "+lockKey) {
-		t.Errorf("the interrupted one: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	cat.Wait(t).Want(t, 1, "", "interrupted: lock "+lockKey)
 	harness.Interrupt(t, ann)
 	ann.Wait(t)
 	harness.NoLeases(t, client)
@@ -102,9 +88,7 @@ func TestWaiterGivesUp(t *testing.T) {
 	ann.Await(t, "ann has the lock")
 	ben := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-wait", "-ttl", "60")
 	got := ben.Wait(t)
-	if got.Status != 1 || !strings.Contains(got.Stderr, "it was not free for a minute") {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	got.Want(t, 1, "", "it was not free for a minute")
 	if got.Took < time.Minute {
 		t.Errorf("it gave up after %v", got.Took)
 	}
@@ -140,16 +124,10 @@ func TestPausedHolderIsRefused(t *testing.T) {
 	ann.Await(t, "ann has the lock")
 	harness.NoError(t, ann.Process.Signal(syscall.SIGSTOP))
 	ben := harness.Run(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-work", "1ms", "-wait", "-ttl", "60")
-	if ben.Status != 0 || !strings.Contains(ben.Stdout, `"done by ben, token`) {
-		t.Fatalf("the second: status %d\n%s%s", ben.Status, ben.Stdout, ben.Stderr)
-	}
+	ben.Want(t, 0, `"done by ben, token`, "")
 	harness.NoError(t, ann.Process.Signal(syscall.SIGCONT))
-	got := ann.Wait(t)
 	// It has noticed the loss before it writes, or it is refused when it does.
-	if got.Status != 1 || !strings.Contains(got.Stderr, "is stale") &&
-		!strings.Contains(got.Stderr, "the lease is lost") {
-		t.Errorf("the first: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	comesOut(t, ann.Wait(t), "is stale|the lease is lost")
 	result, err := client.Get(harness.Soon(t), "/cron/jobs/job9")
 	harness.NoError(t, err)
 	if result.Count != 1 || !strings.HasPrefix(string(result.Kvs[0].Value), "done by ben,") {
@@ -182,12 +160,11 @@ func TestCutOffHolder(t *testing.T) {
 	got := ann.Wait(t)
 	// This includes up to 5 s in which it tries to revoke its lease.
 	t.Logf("the lock was passed on %v after the cut; the first holder ended after %v", passed, time.Since(cut))
-	if got.Status != 1 || !strings.Contains(got.Stderr, "the lease is lost") || strings.Contains(got.Stdout, "done by") {
-		t.Errorf("the one that is cut off: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	got.Want(t, 1, "", "the lease is lost")
+	if strings.Contains(got.Stdout, "done by") {
+		t.Errorf("it has written:\n%s", got.Stdout)
 	}
-	if got := ben.Wait(t); got.Status != 0 {
-		t.Errorf("the other one: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	ben.Wait(t).Want(t, 0, "", "")
 	harness.NoError(t, leader.Heal())
 	harness.Eventually(t, "the one that was cut off has what the other wrote", func() bool {
 		get, err := etcdtest.Connect(t, leader.Endpoint).Get(harness.Soon(t), resultKey)

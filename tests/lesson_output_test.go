@@ -71,10 +71,7 @@ func TestLessons(t *testing.T) {
 			t.Parallel()
 			once := func(patterns ...string) string {
 				got := harness.Run(t, etcd.Endpoints()[0], nil, lesson, quick[lesson]...)
-				if got.Status != 0 || got.Stderr != "" {
-					t.Errorf("status %d, stderr %q, stdout:\n%s",
-						got.Status, got.Stderr, got.Stdout)
-				}
+				got.Want(t, 0, "", "")
 				if inOrder := strings.Join(patterns, `(.*\n)*.*`); !regexp.MustCompile(inOrder).MatchString(got.Stdout) {
 					t.Errorf("%q is not in this:\n%s", inOrder, got.Stdout)
 				}
@@ -110,10 +107,7 @@ func TestConnectCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := harness.Run(t, etcd.Endpoints()[0], nil, "01-connect")
-	if got.Status != 0 || !strings.Contains(got.Stdout, "keys under /cron/jobs/: 2\n") {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	harness.Run(t, etcd.Endpoints()[0], nil, "01-connect").Want(t, 0, "keys under /cron/jobs/: 2\n", "")
 }
 
 // TestPutReadsItsOwn writes between a put of lesson 02 and its reading of what that
@@ -129,10 +123,8 @@ func TestPutReadsItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := lesson.Wait(t)
-	hello, _, _ := strings.Cut(got.Stdout, "The second")
-	if got.Status != 0 || !strings.Contains(hello, "version 1\n") {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	got.Stdout, _, _ = strings.Cut(got.Stdout, "The second")
+	got.Want(t, 0, "version 1\n", "")
 }
 
 // TestLeaseSaysWhatWasGranted asks for a TTL that etcd does not have.
@@ -140,9 +132,9 @@ func TestLeaseSaysWhatWasGranted(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Etcd(t, cluster.Config{Args: []string{"--election-timeout=2000"}})
 	got := harness.Run(t, etcd.Endpoints()[0], nil, "05-lease", "-ttl", "1")
-	if got.Status != 0 || strings.Count(got.Stdout, "granted for 3 s") != 2 ||
-		!strings.Contains(got.Stdout, "renewals in 4 s") {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	got.Want(t, 0, "renewals in 4 s", "")
+	if strings.Count(got.Stdout, "granted for 3 s") != 2 {
+		t.Errorf("want two leases of 3 s:\n%s", got.Stdout)
 	}
 }
 
@@ -156,10 +148,7 @@ func TestFailedWriteEndsTheWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	lesson := harness.Start(t, etcd.Endpoints()[0], nil, "06-watch", "-for", "1h")
-	got := lesson.Wait(t)
-	if got.Status != 1 || !strings.Contains(got.Stderr, "space exceeded (compact the history") {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	lesson.Wait(t).Want(t, 1, "", "space exceeded (compact the history")
 }
 
 // TestLessonLeavesNoGoroutine runs every lesson's run function in a process of

@@ -83,10 +83,7 @@ func tourOf(t *testing.T, release, program string, members int) []string {
 		}
 	}
 	got := harness.Run(t, strings.Join(etcd.Endpoints(), ","), nil, "classroom", "tour")
-	if got.Status != 0 || got.Stderr != "" ||
-		!strings.HasSuffix(got.Stdout, "\n8 lessons, 8 ok\n") {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	got.Want(t, 0, "\n8 lessons, 8 ok\n", "")
 	harness.NoLeases(t, client)
 	// A countdown may show a second more or less.
 	return slices.Compact(strings.Split(runSpecific.ReplaceAllString(got.Stdout, "<...>"), "\n"))

@@ -46,8 +46,9 @@ func TestFollowWaitsForLeader(t *testing.T) {
 	lesson.Await(t, `"after all"`)
 	harness.Interrupt(t, lesson)
 	got := lesson.Wait(t)
-	if got.Status != 0 || got.Stderr != "" || strings.Count(got.Stdout, "no leader") != 1 {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	got.Want(t, 0, "no leader", "")
+	if strings.Count(got.Stdout, "no leader") != 1 {
+		t.Errorf("it says more than once that there is no leader:\n%s", got.Stdout)
 	}
 }
 
@@ -93,8 +94,10 @@ func TestFollowSlowly(t *testing.T) {
 	}
 	put("last")
 	prints("seen " + watchDir + "last")
-	if got := end(); got.Status != 0 || strings.Count(got.Stdout, "seen ") != many+2 {
-		t.Errorf("status %d, %d changes seen, want %d\n%s", got.Status, strings.Count(got.Stdout, "seen "), many+2, got.Stderr)
+	got := end()
+	got.Want(t, 0, "", "")
+	if seen := strings.Count(got.Stdout, "seen "); seen != many+2 {
+		t.Errorf("%d changes seen, want %d", seen, many+2)
 	}
 }
 
@@ -121,9 +124,7 @@ func TestFollowReadsWithoutLeader(t *testing.T) {
 	prints("no leader")
 	harness.NoError(t, etcd.Restart(harness.Soon(t), killed))
 	prints("present")
-	if got := end(); got.Status != 0 {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	end().Want(t, 0, "", "")
 }
 
 // startFollow runs the test of the same name that is laid over lesson 06. It returns
@@ -203,7 +204,5 @@ func TestWatchSurvivesCompaction(t *testing.T) {
 	}
 	lesson.Await(t, `-> "seen"`)
 	harness.Interrupt(t, lesson)
-	if got := lesson.Wait(t); got.Status != 0 || got.Stderr != "" {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	lesson.Wait(t).Want(t, 0, "", "")
 }

@@ -124,11 +124,15 @@ func Build(ctx context.Context, root, name string, output io.Writer) (string, er
 	if err == nil {
 		err = BuildAll(ctx, root, folder, output, "./"+name)
 	}
-	program := filepath.Join(folder, filepath.Base(name))
+	return Executable(folder, filepath.Base(name)), err
+}
+
+// Executable returns the path of a program that was built into a folder.
+func Executable(folder, name string) string {
 	if runtime.GOOS == "windows" {
-		program += ".exe"
+		name += ".exe"
 	}
-	return program, err
+	return filepath.Join(folder, name)
 }
 
 // Folder returns where the programs of a clone lie when they are built. It stays, so that

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -43,10 +41,7 @@ func Program(t testing.TB, name string) string {
 	t.Helper()
 	folder, err := Built()
 	NoError(t, err)
-	if runtime.GOOS == "windows" {
-		name += ".exe"
-	}
-	return filepath.Join(folder, name)
+	return course.Executable(folder, name)
 }
 
 // Env is the environment without what points programs at some etcd, plus
@@ -63,6 +58,16 @@ type Result struct {
 	Stdout, Stderr string
 	Status         int
 	Took           time.Duration
+}
+
+// Want fails the test when a program has not ended with that status, or did not print
+// these texts, or printed to stderr where it has nothing to say there.
+func (r Result) Want(t testing.TB, status int, stdout, stderr string) {
+	t.Helper()
+	if r.Status != status || !strings.Contains(r.Stdout, stdout) || !strings.Contains(r.Stderr, stderr) ||
+		stderr == "" && r.Stderr != "" {
+		t.Errorf("status %d, want %d, with %q and %q\n%s%s", r.Status, status, stdout, stderr, r.Stdout, r.Stderr)
+	}
 }
 
 // Run runs a lesson or the classroom against endpoint, with further variables,
@@ -104,9 +109,7 @@ func Command(t testing.TB, cmd *exec.Cmd) *Running {
 	p := &Running{cmd: cmd, Stdout: newOutput(), Stderr: newOutput(), Ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
 	began := time.Now()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, cmd.Start())
 	p.Process = cmd.Process
 	go func() {
 		p.err = cmd.Wait()
@@ -184,9 +187,7 @@ func (o *output) String() string {
 // ends before or Limit passes.
 func (p *Running) Await(t testing.TB, text string) {
 	t.Helper()
-	if err := p.Printed(text, Limit); err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, p.Printed(text, Limit))
 }
 
 // Printed returns nil when text was printed, and an error when the program ends
@@ -217,7 +218,5 @@ func (p *Running) Printed(text string, limit time.Duration) error {
 // Interrupt sends what Ctrl-C at a terminal sends to its program.
 func Interrupt(t *testing.T, p *Running) {
 	t.Helper()
-	if err := p.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, p.Process.Signal(os.Interrupt))
 }
