@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"sync"
 	"testing"
-	"time"
 
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
@@ -48,35 +47,6 @@ func TestNetworks(t *testing.T) {
 		}
 		if c.reached != (err == nil) {
 			t.Errorf("reached from %s: %v, want %v (%v)", c.name, err == nil, c.reached, err)
-		}
-	}
-	// A cable leads from one to the other, at the port that it has and at no other.
-	var far [2]net.Listener
-	if err := other(func() (err error) {
-		for i := range far {
-			if far[i], err = net.Listen("tcp", harness.LocalAddress+":0"); err != nil {
-				return err
-			}
-			t.Cleanup(func() { far[i].Close() })
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	one.Cable(t, other, far[0].Addr().(*net.TCPAddr).Port)
-	for i, listener := range far {
-		near, err := one.Dial(t.Context(), "tcp", listener.Addr().String())
-		if err == nil {
-			defer near.Close()
-			listener.(*net.TCPListener).SetDeadline(time.Now().Add(harness.Limit))
-			if end, failed := listener.Accept(); failed == nil {
-				end.Close()
-			} else {
-				err = failed
-			}
-		}
-		if carried := i == 0; carried != (err == nil) {
-			t.Errorf("by the cable, port %d of 2: %v, want %v (%v)", i+1, err == nil, carried, err)
 		}
 	}
 	// As many goroutines at once take up all threads that serve any goroutine.

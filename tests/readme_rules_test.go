@@ -199,7 +199,7 @@ func followLink(p *transcript.Page, destination string) error {
 			return err
 		}
 	}
-	if link.Fragment != "" && !slices.ContainsFunc(p.Headings, func(h transcript.Heading) bool { return h.Anchor == link.Fragment }) {
+	if link.Fragment != "" && !slices.Contains(p.Anchors, link.Fragment) {
 		return errors.New("there is no such heading")
 	}
 	return nil

@@ -1,9 +1,6 @@
 package tests
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +15,7 @@ import (
 func TestTestsAreListed(t *testing.T) {
 	page, err := os.ReadFile("README.md")
 	harness.NoError(t, err)
+	test := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
 	var listed, written []string
 	for line := range strings.Lines(string(page)) {
 		if strings.HasPrefix(line, "|") {
@@ -28,12 +26,10 @@ func TestTestsAreListed(t *testing.T) {
 		files, err := filepath.Glob(pattern)
 		harness.NoError(t, err)
 		for _, name := range files {
-			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+			source, err := os.ReadFile(name)
 			harness.NoError(t, err)
-			for _, d := range file.Decls {
-				if f, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(f.Name.Name, "Test") && f.Name.Name != "TestMain" {
-					written = append(written, f.Name.Name)
-				}
+			for _, found := range test.FindAllSubmatch(source, -1) {
+				written = append(written, string(found[1]))
 			}
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,12 +33,11 @@ func OpenClass(t *testing.T, members int) (*Class, error) {
 	etcdtest.ReserveFirst(t, members)
 	c := &Class{members: members}
 	for _, p := range []**player{&c.teacher, &c.learner} {
-		network, err := harness.NewNetwork(t)
+		own, err := newMachine(t)
 		if err != nil {
 			return nil, err
 		}
-		*p = &player{dir: harness.Root, terminals: map[string]*terminal{},
-			machine: machine{slices.Concat(harness.Env("TERM=dumb"), ownHome(t), played(t)), network}}
+		*p = &player{dir: harness.Root, terminals: map[string]*terminal{}, machine: own}
 		t.Cleanup((*p).close)
 	}
 	ports := []int{2378} // The members' follow it.

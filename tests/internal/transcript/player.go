@@ -181,28 +181,33 @@ func (p *player) step(ctx context.Context, t *terminal, s *step) (err error) {
 func Play(t *testing.T, page *Page, session Session) {
 	t.Helper()
 	harness.NoError(t, warm())
-	etcdtest.ReserveFirst(t, session.members())
+	members, checks := 1, session.types(`classroom check `)
+	if session.types(`-members 3`) {
+		members = 3
+	}
+	if checks {
+		members += 3
+	}
+	etcdtest.ReserveFirst(t, members)
 	p := newPlayer(t, session[0].docker)
-	p.env = append(p.env, played(t)...)
-	if session.exercises() {
+	if checks {
 		p.env = append(p.env, "GOMAXPROCS=1") // A check has fewer members at a time.
 	}
-	if session.exercises() || session.makes() {
-		// The developer's own copies of exercises stay as they are, and what another
-		// session makes is not in the way.
+	if checks || session.types(`classroom (-class|join) |^rm -r \w`) {
+		// The developer's own copies of exercises stay as they are: they are checked, and
+		// a class hears of them. What another session makes is not in the way.
 		p.dir = harness.CopyOfTree(t)
 	}
 	for _, b := range session {
 		if name := b.machine(); name != "" && p.machines[name].network == nil {
-			p.machines[name] = p.newMachine(t)
+			own, err := newMachine(t)
+			if err != nil {
+				etcdtest.SkipUnlessCI(t, err)
+			}
+			own.network.Cable(t, p.network, 2378, 2380, 2382, 2384) // A class is reached from it.
+			p.machines[name] = own
 		}
 	}
-	p.follow(t, page, session)
-}
-
-// follow plays a session, and closes its terminals with the test.
-func (p *player) follow(t *testing.T, page *Page, session Session) {
-	t.Helper()
 	t.Cleanup(p.close)
 	if session.needsEtcd() {
 		harness.NoError(t, p.startEtcd())
@@ -234,10 +239,7 @@ func (p *player) mend(exercise string) error {
 // for it.
 func newPlayer(t *testing.T, docker bool) *player {
 	t.Helper()
-	player := &player{
-		dir: harness.Root, machine: machine{harness.Env("TERM=dumb"), harness.Machine},
-		machines: map[string]machine{}, terminals: map[string]*terminal{}, update: harness.Update(),
-	}
+	player := &player{dir: harness.Root, machines: map[string]machine{}, terminals: map[string]*terminal{}, update: harness.Update()}
 	if docker {
 		etcdtest.NeedsLong(t, "it brings up containers")
 		compose := harness.ComposeCommands(t)
@@ -246,33 +248,29 @@ func newPlayer(t *testing.T, docker bool) *player {
 		const project = "etcd-by-example-page"
 		harness.ComposeAtEnd(t, project)
 		t.Cleanup(func() { harness.ComposeDown(t, compose[0], project) })
-		player.env = append(player.env, "COMPOSE_PROJECT_NAME="+project)
+		player.machine = machine{harness.Env("TERM=dumb", "COMPOSE_PROJECT_NAME="+project), harness.Machine}
 		if compose[0][0] == "docker-compose" {
 			// The page says what to type when this is all there is.
 			player.env = append(player.env, "BASH_FUNC_docker%%=() { shift; docker-compose \"$@\"; }")
 		}
 	} else {
-		player.env = append(player.env, ownHome(t)...)
-		if own, err := harness.NewNetwork(t); err == nil {
-			player.network = own
-		} else {
+		var err error
+		if player.machine, err = newMachine(t); err != nil {
 			t.Logf("it takes the usual port, having no network of its own: %v", err)
 			harness.UsualPort(t)
+			player.network = harness.Machine
 		}
 	}
 	player.watchers, player.healthy = player.network.Watchers, player.network.Healthy
 	return player
 }
 
-// newMachine returns one more machine, from which a class on the player's own is reached.
-func (p *player) newMachine(t *testing.T) machine {
+// newMachine returns a machine with a home folder and a network. The error says that
+// networks cannot be made here.
+func newMachine(t *testing.T) (machine, error) {
 	t.Helper()
 	network, err := harness.NewNetwork(t)
-	if err != nil {
-		etcdtest.SkipUnlessCI(t, err)
-	}
-	network.Cable(t, p.network, 2378, 2380, 2382, 2384)
-	return machine{slices.Concat(harness.Env("TERM=dumb"), ownHome(t), played(t)), network}
+	return machine{slices.Concat(harness.Env("TERM=dumb"), ownHome(t), played(t)), network}, err
 }
 
 // ownHome returns variables that give a session a home folder of its own: the
@@ -330,21 +328,4 @@ func played(t *testing.T) []string {
 	harness.NoError(t, err)
 	return []string{"PLAY_BUILT=" + built, "PLAY_GO=" + command,
 		"PATH=" + built + string(filepath.ListSeparator) + os.Getenv("PATH")}
-}
-
-// members returns how many members of etcd may run at a time while the session is played:
-// those that it starts, and those of a check.
-func (s Session) members() int {
-	most, checks := 1, 0
-	for _, b := range s {
-		for _, step := range b.Steps {
-			if strings.Contains(step.Command, "-members 3") {
-				most = 3
-			}
-			if strings.Contains(step.Command, "classroom check ") {
-				checks = 3
-			}
-		}
-	}
-	return most + checks
 }

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"go/format"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -50,18 +49,11 @@ type Page struct {
 	Name     string // such as docs/PROOF.md
 	Source   []byte
 	Document ast.Node
-	Headings []Heading
+	Anchors  []string // of the headings: what links to them have after #
 	Blocks   []*Block
 	Outside  []string // lines of sh blocks: commands that are not run here
 	Snippets []string // go blocks
 	Inline   []string // code spans
-}
-
-// Heading is a heading of a page.
-type Heading struct {
-	Node   *ast.Heading
-	Text   string
-	Anchor string // what a link to it has after #
 }
 
 // Block is one transcript of a page.
@@ -143,7 +135,7 @@ func Parse(source []byte) (*Page, error) {
 			if n.Level <= 2 {
 				section = above
 			}
-			p.Headings = append(p.Headings, Heading{n, above, p.anchor(above)})
+			p.Anchors = append(p.Anchors, p.anchor(above))
 		case *ast.CodeSpan:
 			p.Inline = append(p.Inline, Text(n, source))
 		case *ast.Image:
@@ -199,9 +191,9 @@ func (p *Page) add(n *ast.FencedCodeBlock, section, heading string) error {
 	b := &Block{Section: section, heading: heading, terminal: "Terminal 2", program: program,
 		start: first.Start, end: last.Stop}
 	above := n.PreviousSibling()
-	if html, ok := above.(*ast.HTMLBlock); ok && comment.Match(HTML(html, p.Source)) {
+	if block, ok := above.(*ast.HTMLBlock); ok && comment.Match(html(block, p.Source)) {
 		// checkComment lets no other pass.
-		mended := marker.FindSubmatch(HTML(html, p.Source))
+		mended := marker.FindSubmatch(html(block, p.Source))
 		b.mended, b.docker = strings.Fields(string(mended[1])), len(mended[1]) == 0
 		above = above.PreviousSibling()
 	}
@@ -313,29 +305,11 @@ func (s Session) Name() string {
 // when the session begins.
 func (s Session) needsEtcd() bool { return !s[0].docker && !s[0].startsEtcd() }
 
-// exercises reports whether the reader's copies of exercises matter in the session: when
-// they are checked, and in a class, which hears how many have passed.
-func (s Session) exercises() bool {
-	for _, b := range s {
-		for _, step := range b.Steps {
-			if strings.HasPrefix(step.Command, "go run ./classroom check") || b.machine() != "" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// makes reports whether the session makes something in the repository, which it removes.
-func (s Session) makes() bool {
-	for _, b := range s {
-		for _, step := range b.Steps {
-			if name, found := strings.CutPrefix(step.Command, "rm -r "); found && filepath.IsLocal(name) {
-				return true
-			}
-		}
-	}
-	return false
+// types reports whether something is typed in the session that matches the pattern.
+func (s Session) types(pattern string) bool {
+	return slices.ContainsFunc(s, func(b *Block) bool {
+		return slices.ContainsFunc(b.Steps, func(s *step) bool { return regexp.MustCompile(pattern).MatchString(s.Command) })
+	})
 }
 
 // machine returns whose machine the block is typed at, or "" for the one that has no name.
@@ -411,7 +385,7 @@ func printsLater(b *Block, rest Session) bool {
 func (p *Page) anchor(text string) string {
 	name := strings.ReplaceAll(strings.ToLower(silent.ReplaceAllString(text, "")), " ", "-")
 	anchor := name
-	for i := 1; slices.ContainsFunc(p.Headings, func(h Heading) bool { return h.Anchor == anchor }); i++ {
+	for i := 1; slices.Contains(p.Anchors, anchor); i++ {
 		anchor = fmt.Sprint(name, "-", i)
 	}
 	return anchor
@@ -419,12 +393,12 @@ func (p *Page) anchor(text string) string {
 
 // checkComment refuses comments that mean nothing to this test.
 func (p *Page) checkComment(n *ast.HTMLBlock) error {
-	found := comment.FindSubmatch(HTML(n, p.Source))
+	found := comment.FindSubmatch(html(n, p.Source))
 	if found == nil {
 		return nil
 	}
 	line := p.lineAt(n.Lines().At(0).Start)
-	if !marker.Match(HTML(n, p.Source)) {
+	if !marker.Match(html(n, p.Source)) {
 		return fmt.Errorf("line %d: unknown marker %q", line, strings.TrimSpace(string(found[1])))
 	}
 	next, ok := n.NextSibling().(*ast.FencedCodeBlock)
@@ -601,13 +575,9 @@ func Text(n ast.Node, source []byte) string {
 	return text.String()
 }
 
-// HTML returns an HTML block as it stands in the source.
-func HTML(n *ast.HTMLBlock, source []byte) []byte {
-	var html []byte
-	for i := range n.Lines().Len() {
-		segment := n.Lines().At(i)
-		html = append(html, segment.Value(source)...)
-	}
+// html returns an HTML block as it stands in the source.
+func html(n *ast.HTMLBlock, source []byte) []byte {
+	html := n.Lines().Value(source)
 	if n.HasClosure() {
 		html = append(html, n.ClosureLine.Value(source)...)
 	}
