@@ -28,10 +28,10 @@ func TestFlagsOutOfRange(t *testing.T) {
 		{"08-txn-lock", "-work", "-5s"},
 	} {
 		got := harness.Run(t, etcd.Endpoints()[0], nil, c.lesson, c.flag, c.value)
-		if got.Status != 1 || got.Stdout != "" || !strings.Contains(got.Stderr, "want") ||
-			!strings.Contains(got.Stderr, c.flag) || strings.Count(got.Stderr, "\n") != 1 {
-			t.Errorf("%s %s %q: status %d\n%s%s",
-				c.lesson, c.flag, c.value, got.Status, got.Stdout, got.Stderr)
+		got.Want(t, 1, "", c.flag)
+		oneLine(t, got.Stderr)
+		if got.Stdout != "" || !strings.Contains(got.Stderr, "want") {
+			t.Errorf("%s %s %q\n%s%s", c.lesson, c.flag, c.value, got.Stdout, got.Stderr)
 		}
 	}
 	get, err := client.Get(harness.Soon(t), "/")
@@ -46,10 +46,8 @@ func TestFlagsOutOfRange(t *testing.T) {
 func TestArguments(t *testing.T) {
 	t.Parallel()
 	got := harness.Run(t, harness.Nobody, nil, "05-lease", "-ttl", "2", "now")
-	if got.Status != 2 || !strings.Contains(got.Stderr, `unknown argument "now"`) ||
-		!strings.Contains(got.Stderr, "-ttl seconds") {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	got.Want(t, 2, "", `unknown argument "now"`)
+	got.Want(t, 2, "", "-ttl seconds")
 }
 
 // TestOwnPrefix runs all lessons as a user who may touch nothing but a prefix,
@@ -65,32 +63,21 @@ func TestOwnPrefix(t *testing.T) {
 	if _, err := root.Put(harness.Soon(t), "/class/ben/secret", "", clientv3.WithLease(lease.ID)); err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range []func() error{
-		func() error { _, err := root.RoleAdd(harness.Soon(t), "ann"); return err },
-		func() error {
-			_, err := root.RoleGrantPermission(harness.Soon(t), "ann", prefix,
-				clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))
-			return err
-		},
-		func() error { _, err := root.UserAdd(harness.Soon(t), "ann", "secret"); return err },
-		func() error { _, err := root.UserGrantRole(harness.Soon(t), "ann", "ann"); return err },
-		func() error { _, err := root.UserAdd(harness.Soon(t), "root", "secret"); return err },
-		func() error { _, err := root.UserGrantRole(harness.Soon(t), "root", "root"); return err },
-		func() error { _, err := root.AuthEnable(harness.Soon(t)); return err },
-	} {
-		harness.NoError(t, step())
-	}
+	_, err = root.RoleAdd(harness.Soon(t), "ann")
+	harness.NoError(t, err)
+	_, err = root.RoleGrantPermission(harness.Soon(t), "ann", prefix,
+		clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))
+	harness.NoError(t, err)
+	_, err = root.UserAdd(harness.Soon(t), "ann", "secret")
+	harness.NoError(t, err)
+	_, err = root.UserGrantRole(harness.Soon(t), "ann", "ann")
+	harness.NoError(t, err)
+	harness.EnableAuth(t, root, "secret")
 	env := []string{harness.Patient, "ETCDCTL_USER=ann:secret", "ETCD_NAMESPACE=/class/ann"}
 	for _, lesson := range harness.Lessons {
-		got := harness.Run(t, etcd.Endpoints()[0], env, lesson, quick[lesson]...)
-		if got.Status != 0 || got.Stderr != "" {
-			t.Errorf("%s: status %d\n%s%s", lesson, got.Status, got.Stdout, got.Stderr)
-		}
+		harness.Run(t, etcd.Endpoints()[0], env, lesson, quick[lesson]...).Want(t, 0, "", "")
 	}
-	got := harness.Run(t, etcd.Endpoints()[0], env[:2], "01-connect")
-	if got.Status != 1 || !strings.Contains(got.Stderr, "permission denied") {
-		t.Errorf("outside the prefix: status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	harness.Run(t, etcd.Endpoints()[0], env[:2], "01-connect").Want(t, 1, "", "permission denied")
 }
 
 // TestConcurrency runs the program that README.md takes its lines about the
@@ -100,9 +87,7 @@ func TestConcurrency(t *testing.T) {
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	got := harness.Run(t, etcd.Endpoints()[0], nil, "concurrency")
-	if got.Status != 0 || got.Stdout != "put /cron/jobs/job9 as the owner of the lock\n" || got.Stderr != "" {
-		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
-	}
+	got.Want(t, 0, "put /cron/jobs/job9 as the owner of the lock\n", "")
 	get, err := client.Get(harness.Soon(t), "/cron/jobs/job9")
 	harness.NoError(t, err)
 	if get.Count != 1 || string(get.Kvs[0].Value) != "done" {

@@ -1,18 +1,13 @@
 package harness
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
-	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/etcdtest"
@@ -30,9 +25,7 @@ const Nobody = "127.0.0.1:1"
 func Silent(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	return listener.Addr().String()
 }
@@ -43,16 +36,19 @@ func Locked(t *testing.T) string {
 	t.Helper()
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
-	if _, err := client.UserAdd(Soon(t), "root", "se:cret"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.UserGrantRole(Soon(t), "root", "root"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.AuthEnable(Soon(t)); err != nil {
-		t.Fatal(err)
-	}
+	EnableAuth(t, client, "se:cret")
 	return etcd.Endpoints()[0]
+}
+
+// EnableAuth turns authentication on, with a password for root.
+func EnableAuth(t *testing.T, client *clientv3.Client, password string) {
+	t.Helper()
+	_, err := client.UserAdd(Soon(t), "root", password)
+	NoError(t, err)
+	_, err = client.UserGrantRole(Soon(t), "root", "root")
+	NoError(t, err)
+	_, err = client.AuthEnable(Soon(t))
+	NoError(t, err)
 }
 
 // TLS returns an address that speaks TLS and hands on to the plain one,
@@ -67,44 +63,14 @@ func TLS(t *testing.T, plain string) (address, ca string) {
 // returns the file of the certificate's key: a client may show the same one.
 func TLSFor(t *testing.T, plain string, clients tls.ClientAuthType) (address, cert, key string) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(time.Hour),
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
-	for name, block := range map[string]*pem.Block{
-		cert: {Type: "CERTIFICATE", Bytes: der},
-		key:  {Type: "EC PRIVATE KEY", Bytes: keyDER},
-	} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	// It signs itself, and so is its own authority.
+	certificate, err := transport.SelfCert(zap.NewNop(), t.TempDir(), []string{"127.0.0.1:0"}, 1)
+	NoError(t, err)
+	pair, err := tls.LoadX509KeyPair(certificate.CertFile, certificate.KeyFile)
+	NoError(t, err)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}},
-		ClientAuth:   clients,
-		NextProtos:   []string{"h2"},
+		Certificates: []tls.Certificate{pair}, ClientAuth: clients, NextProtos: []string{"h2"},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return serveRelay(t, listener, Machine, plain).Address, cert, key
+	NoError(t, err)
+	return serveRelay(t, listener, Machine, plain).Address, certificate.CertFile, certificate.KeyFile
 }
