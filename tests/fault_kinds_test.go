@@ -22,6 +22,7 @@ import (
 
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/etcdtest"
+	"example.com/etcd-by-example/classroom/process"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -148,15 +149,11 @@ func cutLeading(s *site) func() {
 
 // killFollowers leaves the leader alone.
 func killFollowers(s *site) func() {
-	leader := harness.Leader(s, s.etcd)
-	var killed []*cluster.Member
-	for _, m := range s.etcd.Members {
-		if m != leader {
-			s.kill(m)
-			killed = append(killed, m)
-		}
+	followers := harness.Others(s.etcd, harness.Leader(s, s.etcd))
+	for _, m := range followers {
+		s.kill(m)
 	}
-	return func() { s.start(killed...) }
+	return func() { s.start(followers...) }
 }
 
 // killEverybody kills all members at once while somebody writes, and looks for
@@ -165,8 +162,10 @@ func killFollowers(s *site) func() {
 func killEverybody(s *site) func() {
 	s.broken = true
 	ctx, stop := context.WithCancel(s.Context())
-	acknowledged := make(chan string)
-	var writing sync.WaitGroup
+	defer stop()
+	var mu sync.Mutex
+	var keys []string
+	var writing, killing sync.WaitGroup
 	for n := range 4 {
 		writing.Go(func() {
 			for i := 0; ; i++ {
@@ -174,38 +173,28 @@ func killEverybody(s *site) func() {
 				if _, err := s.client.Put(ctx, key, "kept"); err != nil {
 					return
 				}
-				acknowledged <- key
+				mu.Lock()
+				keys = append(keys, key)
+				mu.Unlock()
 			}
 		})
 	}
-	go func() {
-		writing.Wait()
-		close(acknowledged)
-	}()
-	var killing sync.WaitGroup
-	var keys []string
-	for key := range acknowledged {
-		keys = append(keys, key)
-		if len(keys) != 100 {
-			continue
-		}
-		for _, m := range s.etcd.Members {
-			killing.Go(func() {
-				if err := m.Kill(); err != nil {
-					s.Error(err)
-				}
-			})
-		}
+	harness.Eventually(s, "100 writes are acknowledged", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(keys) >= 100
+	})
+	for _, m := range s.etcd.Members {
 		killing.Go(func() {
-			time.Sleep(100 * time.Millisecond) // Answers may still be on their way.
-			stop()
+			if err := m.Kill(); err != nil {
+				s.Error(err)
+			}
 		})
 	}
 	killing.Wait()
+	time.Sleep(100 * time.Millisecond) // Answers may still be on their way.
 	stop()
-	if len(keys) < 100 {
-		s.Fatalf("only %d writes were acknowledged", len(keys))
-	}
+	writing.Wait()
 	return func() {
 		s.start(s.etcd.Members...)
 		for _, key := range keys {
@@ -231,10 +220,8 @@ func replaceMember(s *site) func() {
 	id := s.id(m)
 	// The member itself would not answer to this any more.
 	var others []string
-	for _, other := range s.etcd.Members {
-		if other != m {
-			others = append(others, other.Endpoint)
-		}
+	for _, other := range harness.Others(s.etcd, m) {
+		others = append(others, other.Endpoint)
 	}
 	client := etcdtest.Connect(s, others...)
 	s.changeMembers("removed", rpctypes.ErrMemberNotFound, func(ctx context.Context) error {
@@ -425,17 +412,12 @@ func revokeAll(s *site) func() {
 // pause would.
 func pausePrograms(s *site) func() {
 	for _, p := range s.programs {
-		harness.NoError(s, p.Signal(syscall.SIGSTOP))
-	}
-	// The signal takes effect when the system comes to it. A program that went on
-	// until then could end, and not be there to be woken.
-	for _, p := range s.programs {
-		harness.AwaitStop(s, p.Pid)
+		harness.NoError(s, process.Pause(p))
 	}
 	revokeAll(s)
 	return func() {
 		for _, p := range s.programs {
-			harness.NoError(s, p.Signal(syscall.SIGCONT))
+			harness.NoError(s, process.Resume(p))
 		}
 	}
 }

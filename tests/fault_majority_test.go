@@ -32,12 +32,7 @@ func TestWriteWithoutMajority(t *testing.T) {
 		if _, err := alone.Get(harness.Soon(t), "/"); err != nil { // It connects now, and not later.
 			t.Fatal(err)
 		}
-		var followers []*cluster.Member
-		for _, m := range etcd.Members {
-			if m != leader {
-				followers = append(followers, m)
-			}
-		}
+		followers := harness.Others(etcd, leader)
 		for _, m := range followers {
 			harness.NoError(t, m.Kill())
 		}

@@ -44,9 +44,7 @@ func ComposeCommands(t *testing.T) (commands [][]string) {
 // modules with the same content. That is done once for all tests.
 func EtcdImage(t *testing.T) {
 	t.Helper()
-	if err := findImage(); err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, findImage())
 }
 
 var findImage = sync.OnceValue(func() error {

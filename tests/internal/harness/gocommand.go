@@ -14,7 +14,5 @@ func GoJSON(t *testing.T, into any, args ...string) {
 	if err != nil {
 		t.Fatalf("go %s: %v", strings.Join(args, " "), err)
 	}
-	if err := json.Unmarshal(output, into); err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, json.Unmarshal(output, into))
 }

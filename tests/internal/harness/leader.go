@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,6 +25,11 @@ func Leader(t testing.TB, etcd *cluster.Cluster) *cluster.Member {
 	return found
 }
 
+// Others returns the members of a cluster but one.
+func Others(etcd *cluster.Cluster, m *cluster.Member) []*cluster.Member {
+	return slices.DeleteFunc(slices.Clone(etcd.Members), func(other *cluster.Member) bool { return other == m })
+}
+
 // AwaitNoLeader returns when a member has noticed that its leader is gone. Until then a
 // question waits for those that are gone.
 func AwaitNoLeader(t testing.TB, member *cluster.Member) {
@@ -41,9 +47,7 @@ func AwaitNoLeader(t testing.TB, member *cluster.Member) {
 func KillLeader(t testing.TB, etcd *cluster.Cluster) *cluster.Member {
 	t.Helper()
 	killed := Leader(t, etcd)
-	if err := killed.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, killed.Kill())
 	Leader(t, etcd)
 	return killed
 }

@@ -3,8 +3,8 @@ package harness
 import (
 	"fmt"
 	"net"
-	"sync"
 	"testing"
+	"time"
 
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/ports"
@@ -20,21 +20,19 @@ func FreePorts(t testing.TB, count int) int {
 	return row.Numbers[0]
 }
 
-// usualTaken is held by the test of this process that uses the usual port.
-var usualTaken sync.Mutex
-
 // UsualPort gives the port 2379 to a test until it ends, also before the tests of other
 // packages, which are other processes. It skips the test when another program uses the
 // port; in CI none may.
 func UsualPort(t *testing.T) {
 	t.Helper()
-	usualTaken.Lock()
-	t.Cleanup(usualTaken.Unlock)
-	unlock, err := lockFolder()
-	if err != nil {
-		t.Fatalf("wait for the usual port: %v", err)
-	}
-	t.Cleanup(func() { unlock() })
+	// Who has the UDP port of that number has the other, as in the package ports.
+	Within(t, time.Hour, "the tests before this one leave the usual port", func() bool {
+		mark, err := net.ListenPacket("udp", UsualEndpoint)
+		if err == nil {
+			t.Cleanup(func() { mark.Close() })
+		}
+		return err == nil
+	})
 	listener, err := net.Listen("tcp", UsualEndpoint)
 	if err != nil {
 		etcdtest.SkipUnlessCI(t, fmt.Errorf("this test needs the port; stop what uses it: %w", err))

@@ -16,17 +16,13 @@ func Children(t *testing.T, pid int) []int {
 	ctx, cancel := context.WithTimeout(t.Context(), Limit)
 	defer cancel()
 	list, err := exec.CommandContext(ctx, "ps", "-A", "-o", "pid=,ppid=").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, err)
 	var children []int
 	for line := range strings.Lines(string(list)) {
 		fields := strings.Fields(line)
 		if len(fields) == 2 && fields[1] == strconv.Itoa(pid) {
 			child, err := strconv.Atoi(fields[0])
-			if err != nil {
-				t.Fatal(err)
-			}
+			NoError(t, err)
 			children = append(children, child)
 		}
 	}
@@ -38,13 +34,4 @@ func Children(t *testing.T, pid int) []int {
 func Alive(pid int) bool {
 	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
 	return err == nil && !strings.HasPrefix(string(state), "Z")
-}
-
-// AwaitStop returns when a process has stopped that was paused, or has ended.
-func AwaitStop(t testing.TB, pid int) {
-	t.Helper()
-	Eventually(t, "the paused process stops", func() bool {
-		state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
-		return err != nil || strings.HasPrefix(string(state), "T") || strings.HasPrefix(string(state), "Z")
-	})
 }

@@ -13,11 +13,11 @@ import (
 type Relay struct {
 	Address string // where clients connect to, as host:port
 
-	listener net.Listener
-	dial     func() (net.Conn, error)
+	dial func() (net.Conn, error)
 
 	mu    sync.Mutex
-	free  chan struct{} // closed while bytes pass
+	free  *sync.Cond // when nothing is held any more
+	held  bool
 	conns map[net.Conn]bool
 	delay time.Duration
 	ended bool
@@ -30,23 +30,19 @@ type Relay struct {
 func NewRelay(t testing.TB, address string) *Relay {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, err)
 	return serveRelay(t, listener, Machine, address)
 }
 
 // serveRelay returns a relay from what listener accepts to the address in a network.
 func serveRelay(t testing.TB, listener net.Listener, in Network, address string) *Relay {
 	r := &Relay{
-		Address:  listener.Addr().String(),
-		listener: listener,
-		dial:     func() (net.Conn, error) { return in.Dial(context.Background(), "tcp", address) },
-		free:     make(chan struct{}),
-		conns:    map[net.Conn]bool{},
-		Used:     make(chan struct{}),
+		Address: listener.Addr().String(),
+		dial:    func() (net.Conn, error) { return in.Dial(context.Background(), "tcp", address) },
+		conns:   map[net.Conn]bool{},
+		Used:    make(chan struct{}),
 	}
-	close(r.free)
+	r.free = sync.NewCond(&r.mu)
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -75,22 +71,15 @@ func serveRelay(t testing.TB, listener net.Listener, in Network, address string)
 func (r *Relay) Hold() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	select {
-	case <-r.free:
-		r.free = make(chan struct{})
-	default:
-	}
+	r.held = true
 }
 
 // Resume hands on what was held back.
 func (r *Relay) Resume() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	select {
-	case <-r.free:
-	default:
-		close(r.free)
-	}
+	r.held = false
+	r.free.Broadcast()
 }
 
 // Slow lets every piece of data wait before it is handed on.
@@ -135,10 +124,14 @@ func (r *Relay) pass(to, from net.Conn) {
 	for {
 		n, err := from.Read(piece)
 		r.mu.Lock()
-		free, delay := r.free, r.delay
+		delay := r.delay
 		r.mu.Unlock()
 		time.Sleep(delay)
-		<-free
+		r.mu.Lock()
+		for r.held {
+			r.free.Wait()
+		}
+		r.mu.Unlock()
 		if n > 0 {
 			if _, err := to.Write(piece[:n]); err != nil {
 				return

@@ -26,9 +26,7 @@ func CopyOfTree(t testing.TB) string {
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), content, 0o600)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		NoError(t, err)
 	}
 	return dir
 }
