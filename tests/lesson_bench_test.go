@@ -2,7 +2,6 @@ package tests
 
 import (
 	"encoding/json"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -41,16 +40,11 @@ type cycle struct{ Lesson, Bare, Concurrency time.Duration }
 // lockCycle returns the medians of some hundred cycles of each kind, in turns.
 func lockCycle(t testing.TB, endpoint string) (medians cycle) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), harness.Overlaid(t, "08-txn-lock"), "-test.run", "LockCycle")
-	cmd.Env = harness.Env("ETCDCTL_ENDPOINTS=" + endpoint)
-	output, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	// It is in the last line before the verdict.
-	text, _, _ := strings.Cut(string(output), "\nPASS")
-	if err := json.Unmarshal([]byte(text[strings.LastIndex(text, "\n")+1:]), &medians); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	p, _ := harness.StartOverlaid(t, "08-txn-lock", "TestLockCycle", []string{"ETCDCTL_ENDPOINTS=" + endpoint})
+	got := p.Wait(t)
+	got.Want(t, 0, "\nPASS", "")
+	// They are in the last line before the verdict.
+	text, _, _ := strings.Cut(got.Stdout, "\nPASS")
+	harness.NoError(t, json.Unmarshal([]byte(text[strings.LastIndex(text, "\n")+1:]), &medians))
 	return medians
 }

@@ -3,7 +3,6 @@
 package tests
 
 import (
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,12 +105,8 @@ func testOverlaid(t *testing.T, lesson string) {
 	etcdtest.NeedsLong(t, "it links a lesson with a test")
 	t.Parallel()
 	endpoint := etcdtest.Etcd(t, cluster.Config{}).Endpoints()[0]
-	cmd := exec.CommandContext(harness.Soon(t), harness.Overlaid(t, lesson), "-test.run", "^"+t.Name()+"$", "-test.v")
-	cmd.Env = harness.Env("ETCDCTL_ENDPOINTS=" + endpoint)
-	output, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(output), "--- PASS: "+t.Name()) {
-		t.Errorf("%v\n%s", err, output)
-	}
+	p, _ := harness.StartOverlaid(t, lesson, t.Name(), []string{"ETCDCTL_ENDPOINTS=" + endpoint}, "-test.v")
+	p.Wait(t).Want(t, 0, "--- PASS: "+t.Name(), "")
 }
 
 // TestPausedHolderIsRefused pauses a holder until another one has the lock. When
@@ -144,10 +139,8 @@ func TestCutOffHolder(t *testing.T) {
 	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	leader := harness.Leader(t, etcd)
 	var followers []string
-	for _, m := range etcd.Members {
-		if m != leader {
-			followers = append(followers, m.Endpoint)
-		}
+	for _, m := range harness.Others(etcd, leader) {
+		followers = append(followers, m.Endpoint)
 	}
 	ann := harness.Start(t, leader.Endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "5m")
 	ann.Await(t, "ann has the lock")

@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -58,14 +57,8 @@ func TestLessons(t *testing.T) {
 	etcdtest.ReserveFirst(t, 1)
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
-	harness.PutNeighbours(t, client)
-	before := harness.Neighbours(t, client)
-	t.Cleanup(func() {
-		harness.NoLeases(t, client)
-		if after := harness.Neighbours(t, client); after != before {
-			t.Errorf("keys of others before:\n%s\nand after:\n%s", before, after)
-		}
-	})
+	t.Cleanup(harness.PutNeighbours(t, client))
+	t.Cleanup(func() { harness.NoLeases(t, client) })
 	for _, lesson := range harness.Lessons {
 		t.Run(lesson, func(t *testing.T) {
 			t.Parallel()
@@ -103,9 +96,7 @@ func TestConnectCounts(t *testing.T) {
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	for _, key := range []string{"/cron/jobs", "/cron/jobs/a", "/cron/jobs/b/c", "/cron/jobs0"} {
-		if _, err := client.Put(harness.Soon(t), key, ""); err != nil {
-			t.Fatal(err)
-		}
+		harness.Put(t, client, key, "")
 	}
 	harness.Run(t, etcd.Endpoints()[0], nil, "01-connect").Want(t, 0, "keys under /cron/jobs/: 2\n", "")
 }
@@ -119,9 +110,7 @@ func TestPutReadsItsOwn(t *testing.T) {
 	network.Slow(60 * time.Millisecond)
 	lesson := harness.Start(t, network.Address, []string{harness.Patient}, "02-put")
 	lesson.Await(t, `-> "hello"`)
-	if _, err := client.Put(harness.Soon(t), "/cron/jobs/put/job1", "between"); err != nil {
-		t.Fatal(err)
-	}
+	harness.Put(t, client, "/cron/jobs/put/job1", "between")
 	got := lesson.Wait(t)
 	got.Stdout, _, _ = strings.Cut(got.Stdout, "The second")
 	got.Want(t, 0, "version 1\n", "")
@@ -144,11 +133,9 @@ func TestFailedWriteEndsTheWatch(t *testing.T) {
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	full := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}
-	if _, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(harness.Soon(t), full); err != nil {
-		t.Fatal(err)
-	}
-	lesson := harness.Start(t, etcd.Endpoints()[0], nil, "06-watch", "-for", "1h")
-	lesson.Wait(t).Want(t, 1, "", "space exceeded (compact the history")
+	_, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(harness.Soon(t), full)
+	harness.NoError(t, err)
+	harness.Run(t, etcd.Endpoints()[0], nil, "06-watch", "-for", "1h").Want(t, 1, "", "space exceeded (compact the history")
 }
 
 // TestLessonLeavesNoGoroutine runs every lesson's run function in a process of
@@ -160,15 +147,10 @@ func TestLessonLeavesNoGoroutine(t *testing.T) {
 	for _, lesson := range harness.Lessons {
 		t.Run(lesson, func(t *testing.T) {
 			t.Parallel()
-			binary := harness.Overlaid(t, lesson)
 			etcd := etcdtest.Etcd(t, cluster.Config{})
-			args := append([]string{"-test.v", "-test.timeout", "2m", "-test.run", "Goroutines"}, quick[lesson]...)
-			cmd := exec.CommandContext(harness.Soon(t), binary, args...)
-			cmd.Env = harness.Env("ETCDCTL_ENDPOINTS=" + etcd.Endpoints()[0])
-			output, err := cmd.CombinedOutput()
-			if err != nil || !strings.Contains(string(output), "--- PASS") {
-				t.Errorf("%v\n%s", err, output)
-			}
+			env := []string{"ETCDCTL_ENDPOINTS=" + etcd.Endpoints()[0]}
+			p, _ := harness.StartOverlaid(t, lesson, "TestGoroutines", env, append([]string{"-test.v"}, quick[lesson]...)...)
+			p.Wait(t).Want(t, 0, "--- PASS", "")
 		})
 	}
 }

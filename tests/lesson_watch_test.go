@@ -36,13 +36,8 @@ func TestFollowWaitsForLeader(t *testing.T) {
 	if took := time.Since(began); took < time.Duration(asked)*100*time.Millisecond {
 		t.Errorf("without a leader it asks %d times in %v", asked, took)
 	}
-	for _, m := range etcd.Members[1:] {
-		harness.NoError(t, m.Start(harness.Soon(t)))
-	}
-	client := etcdtest.Connect(t, etcd.Endpoints()...)
-	if _, err := client.Put(harness.Soon(t), "/cron/jobs/watch/mine", "after all"); err != nil {
-		t.Fatal(err)
-	}
+	harness.NoError(t, etcd.Restart(harness.Soon(t), etcd.Members[1:]))
+	harness.Put(t, etcdtest.Connect(t, etcd.Endpoints()...), watchDir+"mine", "after all")
 	lesson.Await(t, `"after all"`)
 	harness.Interrupt(t, lesson)
 	got := lesson.Wait(t)
@@ -62,12 +57,6 @@ func TestFollowSlowly(t *testing.T) {
 	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	prints, end := startFollow(t, etcd.Members[0].Endpoint)
-	put := func(name string) {
-		t.Helper()
-		if _, err := client.Put(harness.Soon(t), watchDir+name, ""); err != nil {
-			t.Fatal(err)
-		}
-	}
 	prints("present")
 	const many = 2100 // etcd sends up to 1000 revisions at once.
 	ctx, cancel := context.WithTimeout(t.Context(), harness.Limit)
@@ -83,16 +72,14 @@ func TestFollowSlowly(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	put("go")
+	harness.Put(t, client, watchDir+"go", "")
 	prints("seen " + watchDir + "1")
 	for _, m := range etcd.Members[1:] {
 		harness.NoError(t, m.Kill())
 	}
 	prints("no leader")
-	for _, m := range etcd.Members[1:] {
-		harness.NoError(t, m.Start(harness.Soon(t)))
-	}
-	put("last")
+	harness.NoError(t, etcd.Restart(harness.Soon(t), etcd.Members[1:]))
+	harness.Put(t, client, watchDir+"last", "")
 	prints("seen " + watchDir + "last")
 	got := end()
 	got.Want(t, 0, "", "")
@@ -113,16 +100,13 @@ func TestFollowReadsWithoutLeader(t *testing.T) {
 	network.Hold()
 	prints, end := startFollow(t, network.Address)
 	<-network.Used
-	var killed []*cluster.Member
-	for _, m := range etcd.Members {
-		if m != alone {
-			harness.NoError(t, m.Kill())
-			killed = append(killed, m)
-		}
+	others := harness.Others(etcd, alone)
+	for _, m := range others {
+		harness.NoError(t, m.Kill())
 	}
 	network.Resume()
 	prints("no leader")
-	harness.NoError(t, etcd.Restart(harness.Soon(t), killed))
+	harness.NoError(t, etcd.Restart(harness.Soon(t), others))
 	prints("present")
 	end().Want(t, 0, "", "")
 }
@@ -163,9 +147,7 @@ func TestWatchLeavesHungMember(t *testing.T) {
 		t.Fatalf("%d members have no watch", len(others))
 	}
 	harness.Leader(t, etcd)
-	if _, err := etcdtest.Connect(t, others...).Put(harness.Soon(t), watchDir+"mine", "after all"); err != nil {
-		t.Fatal(err)
-	}
+	harness.Put(t, etcdtest.Connect(t, others...), watchDir+"mine", "after all")
 	// 10 s without a sign of life, and 6 s to answer a ping.
 	lesson.Await(t, `"after all"`)
 }
@@ -190,18 +172,13 @@ func TestWatchSurvivesCompaction(t *testing.T) {
 	harness.NoError(t, etcd.Members[0].Restart(harness.Soon(t)))
 	client := etcdtest.Connect(t, endpoint)
 	for range 2 {
-		put, err := client.Put(harness.Soon(t), "/cron/jobs/watch/mine", "missed")
+		_, err := client.Compact(harness.Soon(t), harness.Put(t, client, watchDir+"mine", "missed"))
 		harness.NoError(t, err)
-		if _, err := client.Compact(harness.Soon(t), put.Header.Revision); err != nil {
-			t.Fatal(err)
-		}
 	}
 	harness.NoError(t, lesson.Process.Signal(syscall.SIGCONT))
 	lesson.Await(t, "the history was compacted")
 	lesson.Await(t, "1 keys")
-	if _, err := client.Put(harness.Soon(t), "/cron/jobs/watch/mine", "seen"); err != nil {
-		t.Fatal(err)
-	}
+	harness.Put(t, client, watchDir+"mine", "seen")
 	lesson.Await(t, `-> "seen"`)
 	harness.Interrupt(t, lesson)
 	lesson.Wait(t).Want(t, 0, "", "")

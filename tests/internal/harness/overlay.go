@@ -32,9 +32,7 @@ var binaries = func() map[string]func() (string, error) {
 func Overlaid(t testing.TB, lesson string) string {
 	t.Helper()
 	binary, err := binaries[lesson]()
-	if err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, err)
 	return binary
 }
 
@@ -47,25 +45,28 @@ func StartOverlaid(t testing.TB, lesson, test string, env []string, flags ...str
 	cmd := exec.Command(Overlaid(t, lesson), flags...)
 	cmd.Env = Env(env...)
 	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	NoError(t, err)
 	return Command(t, cmd), stdin
+}
+
+// WriteOverlay writes a file that has the go command see sources in the place of others.
+func WriteOverlay(file string, replace map[string]string) error {
+	text, err := json.Marshal(map[string]map[string]string{"Replace": replace})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, text, 0o600)
 }
 
 func buildOverlaid(lesson string) (string, error) {
 	folder := filepath.Join(Root, lesson)
 	testdata := filepath.Join(Root, "tests", "testdata")
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	replace := map[string]string{}
 	for _, name := range append(overlays[lesson], "goroutines_test.go") {
-		overlay.Replace[filepath.Join(folder, name)] = filepath.Join(testdata, name)
-	}
-	list, err := json.Marshal(overlay)
-	if err != nil {
-		return "", err
+		replace[filepath.Join(folder, name)] = filepath.Join(testdata, name)
 	}
 	binary := filepath.Join(os.TempDir(), lesson+".test")
-	if err := os.WriteFile(binary+".json", list, 0o600); err != nil {
+	if err := WriteOverlay(binary+".json", replace); err != nil {
 		return "", err
 	}
 	build := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-overlay", binary+".json", "-o", binary, ".")
