@@ -30,8 +30,8 @@ type mutant struct {
 
 var mutants = []mutant{
 	{"shared/config.go", "ten times the dial timeout",
-		`"DIAL_TIMEOUT", "2s"`,
-		`"DIAL_TIMEOUT", "20s"`,
+		"DialTimeout: timeout,",
+		"DialTimeout: 10 * timeout,",
 		"tests", "^TestConnect$/^silent$"},
 	{"shared/config.go", "a dial timeout of 0",
 		"timeout <= 0",
