@@ -17,7 +17,6 @@ import (
 	"example.com/etcd-by-example/classroom/board"
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/etcdtest"
-	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // BenchmarkBoardInBrowser measures how soon a browser paints the board, and how
@@ -46,7 +45,7 @@ func BenchmarkBoardInBrowser(b *testing.B) {
 			updates.Add(1)
 		}
 	})
-	harness.NoError(b, err)
+	etcdtest.NoError(b, err)
 	do(p, chromedp.Navigate(address))
 	p.until("the page is live", `document.body.dataset.live === "true"`)
 	ctx, cancel := context.WithTimeout(p.ctx, 3*time.Second)

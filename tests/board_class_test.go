@@ -211,15 +211,15 @@ func boardClass(t *testing.T, browser context.Context) {
 func openClass(t testing.TB, browser context.Context, args ...string) (p, guest *tab, root *clientv3.Client) {
 	t.Helper()
 	authority, err := class.OpenAuthority("")
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	secure, err := authority.Secure()
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	etcd := etcdtest.Etcd(t, cluster.Config{Secure: secure, Args: append(class.Limits[:len(class.Limits):len(class.Limits)], args...)})
-	shared, err := class.Open(harness.Soon(t), class.Config{Authority: authority, Etcd: etcd.Client(), Address: "127.0.0.1:0"})
-	harness.NoError(t, err)
-	t.Cleanup(func() { harness.NoError(t, shared.Close()) })
+	shared, err := class.Open(etcdtest.Soon(t), class.Config{Authority: authority, Etcd: etcd.Client(), Address: "127.0.0.1:0"})
+	etcdtest.NoError(t, err)
+	t.Cleanup(func() { etcdtest.NoError(t, shared.Close()) })
 	root, err = clientv3.New(etcd.Client())
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	t.Cleanup(func() { root.Close() })
 	b := startBoard(t, etcd, board.Config{Class: shared})
 	return open(t, browser, "http://"+b.Address()+"/"), open(t, browser, "http://"+b.Public()+"/"), root
@@ -247,7 +247,7 @@ func boardFull(t *testing.T, browser context.Context) {
 	}
 	var err error
 	for i := 0; i < 100 && err == nil; i++ {
-		_, err = root.Put(harness.Soon(t), "mallory:/a", strings.Repeat("x", 100_000))
+		_, err = root.Put(etcdtest.Soon(t), "mallory:/a", strings.Repeat("x", 100_000))
 	}
 	if err == nil || !strings.Contains(err.Error(), "database space exceeded") {
 		t.Fatalf("the database is not full: %v", err)
@@ -273,14 +273,14 @@ func openHundred(t testing.TB, browser context.Context) (p *tab, stop func()) {
 	p, _, root := openClass(t, browser)
 	leased := func() clientv3.OpOption {
 		t.Helper()
-		lease, err := root.Grant(harness.Soon(t), 600)
-		harness.NoError(t, err)
+		lease, err := root.Grant(etcdtest.Soon(t), 600)
+		etcdtest.NoError(t, err)
 		return clientv3.WithLease(lease.ID)
 	}
 	put := func(ops ...clientv3.Op) {
 		t.Helper()
-		_, err := root.Txn(harness.Soon(t)).Then(ops...).Commit()
-		harness.NoError(t, err)
+		_, err := root.Txn(etcdtest.Soon(t)).Then(ops...).Commit()
+		etcdtest.NoError(t, err)
 	}
 	names := []string{"ada", "alan", "barbara", "dennis", "donald", "edsger", "frances", "grace", "john", "ken"}
 	lessons := []string{"put", "get", "delete", "lease", "watch", "op"}

@@ -75,6 +75,6 @@ func boardExercises(t *testing.T, browser context.Context) {
 	guest.quiet()
 	p.quiet()
 
-	harness.NoError(t, b.Close())
+	etcdtest.NoError(t, b.Close())
 	p.until("it says that the board is gone", `document.getElementById("lost").checkVisibility()`)
 }

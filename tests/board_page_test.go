@@ -39,7 +39,7 @@ func TestBoard(t *testing.T) {
 	// Boards of one clone share the built lessons. They find them built.
 	for _, name := range harness.Lessons {
 		_, err := course.Build(t.Context(), harness.Root, name, t.Output())
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 	}
 	for _, c := range []struct {
 		name string
@@ -80,8 +80,8 @@ func startBoard(t testing.TB, etcd *cluster.Cluster, config board.Config) *board
 	config.Env = harness.Env("ETCDCTL_ENDPOINTS=" + strings.Join(etcd.Endpoints(), ","))
 	config.Address, config.Public = "127.0.0.1:0", "127.0.0.1:0"
 	b, err := board.Start(context.Background(), config)
-	harness.NoError(t, err)
-	t.Cleanup(func() { harness.NoError(t, b.Close()) })
+	etcdtest.NoError(t, err)
+	t.Cleanup(func() { etcdtest.NoError(t, b.Close()) })
 	return b
 }
 
@@ -167,8 +167,8 @@ func (p *tab) rows() []shownRow {
 // stored returns the rows that etcd has at a revision, or now when that is 0.
 func stored(t *testing.T, client *clientv3.Client, revision int64) []shownRow {
 	t.Helper()
-	get, err := client.Get(harness.Soon(t), "\x00", clientv3.WithFromKey(), clientv3.WithRev(revision))
-	harness.NoError(t, err)
+	get, err := client.Get(etcdtest.Soon(t), "\x00", clientv3.WithFromKey(), clientv3.WithRev(revision))
+	etcdtest.NoError(t, err)
 	rows := []shownRow{}
 	for _, kv := range get.Kvs {
 		rows = append(rows, shownRow{string(kv.Key), string(kv.Value), kv.Version, kv.CreateRevision, kv.ModRevision})
@@ -178,8 +178,8 @@ func stored(t *testing.T, client *clientv3.Client, revision int64) []shownRow {
 
 func revisionOf(t *testing.T, client *clientv3.Client) int64 {
 	t.Helper()
-	get, err := client.Get(harness.Soon(t), "any")
-	harness.NoError(t, err)
+	get, err := client.Get(etcdtest.Soon(t), "any")
+	etcdtest.NoError(t, err)
 	return get.Header.Revision
 }
 
@@ -215,10 +215,10 @@ func (p *tab) drawn() []drawnChange {
 func happened(t *testing.T, client *clientv3.Client, until int64) []drawnChange {
 	t.Helper()
 	var changes []drawnChange
-	ctx, stop := context.WithCancel(harness.Soon(t))
+	ctx, stop := context.WithCancel(etcdtest.Soon(t))
 	defer stop()
 	for answer := range client.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(1)) {
-		harness.NoError(t, answer.Err())
+		etcdtest.NoError(t, answer.Err())
 		for _, event := range answer.Events {
 			kind := "deleted"
 			if event.IsCreate() {
@@ -294,8 +294,8 @@ func boardLessons(t *testing.T, browser context.Context) {
 	p.point(fmt.Sprintf(`#timeline .rev[data-rev="%d"] .hit`, want[at].Revision))
 	p.says("#change", fmt.Sprintf("Revision %d", want[at].Revision))
 	for part, revision := range map[string]int64{"old": want[at].Revision - 1, "new": want[at].Revision} {
-		get, err := client.Get(harness.Soon(t), want[at].Key, clientv3.WithRev(revision))
-		harness.NoError(t, err)
+		get, err := client.Get(etcdtest.Soon(t), want[at].Key, clientv3.WithRev(revision))
+		etcdtest.NoError(t, err)
 		if shown := p.text("#change ." + part); shown != string(get.Kvs[0].Value) {
 			t.Errorf("the %s value is %q, want %q", part, shown, get.Kvs[0].Value)
 		}
@@ -313,8 +313,8 @@ func boardLessons(t *testing.T, browser context.Context) {
 	p.until("it is now", `document.getElementById("past").hidden`)
 	p.lists(t, client, 0)
 	p.travel(want[at].Revision, last)
-	_, err := client.Compact(harness.Soon(t), last-1)
-	harness.NoError(t, err)
+	_, err := client.Compact(etcdtest.Soon(t), last-1)
+	etcdtest.NoError(t, err)
 	p.press(kb.ArrowLeft + kb.ArrowLeft)
 	p.says("#keys", fmt.Sprintf("Revision %d was compacted", last-2))
 	p.press(kb.Home)
@@ -370,14 +370,14 @@ func (p *tab) travel(revision, last int64) {
 // boardLeases sees a bar fall and jump, and a lease take its key along.
 func boardLeases(t *testing.T, browser context.Context) {
 	p, client, _, _ := openBoard(t, browser, 1)
-	lease, err := client.Grant(harness.Soon(t), 60)
-	harness.NoError(t, err)
+	lease, err := client.Grant(etcdtest.Soon(t), 60)
+	etcdtest.NoError(t, err)
 	mine := fmt.Sprintf(`document.querySelector('#leases li[data-id="%016x"]')`, lease.ID)
 	full := mine + `?.querySelector(".fill").style.getPropertyValue("--left")`
 	p.until("the bar stands", full+" > 0.5")
 	p.until("the bar falls", full+" < 0.9")
-	_, err = client.KeepAliveOnce(harness.Soon(t), lease.ID)
-	harness.NoError(t, err)
+	_, err = client.KeepAliveOnce(etcdtest.Soon(t), lease.ID)
+	etcdtest.NoError(t, err)
 	p.until("the bar jumps", full+" > 0.93 && "+mine+`.querySelector(".renewed").textContent === "↻ 1"`)
 	width := eval[float64](p, `(() => {
 		const fill = `+mine+`.querySelector(".fill");
@@ -412,7 +412,7 @@ func boardLock(t *testing.T, browser context.Context) {
 	p.pick("08-txn-lock", "name", "alice", "ttl", "2", "work", "18s")
 	p.run(1)
 	p.says("#lock .holder", "alice has it")
-	get, err := client.Get(harness.Soon(t), "/cron/lock/job9")
+	get, err := client.Get(etcdtest.Soon(t), "/cron/lock/job9")
 	if err != nil || len(get.Kvs) != 1 {
 		t.Fatalf("the lock: %v, %v", get, err)
 	}
@@ -432,7 +432,7 @@ func boardLock(t *testing.T, browser context.Context) {
 	p.ended(1, "ended, status 1")
 	p.says("#lock .refusal", fmt.Sprintf("Stale write refused: alice, token %d; the lock was free", token))
 	p.says("#lock ol", "bob, token")
-	if get, err := client.Get(harness.Soon(t), "/cron/jobs/job9"); err != nil || !strings.HasPrefix(string(get.Kvs[0].Value), "done by bob") {
+	if get, err := client.Get(etcdtest.Soon(t), "/cron/jobs/job9"); err != nil || !strings.HasPrefix(string(get.Kvs[0].Value), "done by bob") {
 		t.Errorf("the result: %v, %v", get, err)
 	}
 	p.quiet()
@@ -513,7 +513,7 @@ func screenshot(t *testing.T, p *tab, page string, width, height int64, scheme s
 func boardFiles(t *testing.T, browser context.Context) {
 	copied := harness.CopyOfTree(t)
 	text, err := os.ReadFile(filepath.Join(copied, "README.md"))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	save(t, filepath.Join(copied, "README.md"), strings.Replace(string(text), "\n## 02-put\n",
 		"\n## 02-put\n\n![Drawn for a test](docs/pictures/for-a-test.svg)\n\nRead [more](02-put/more.go).\n", 1))
 	save(t, filepath.Join(copied, "02-put", "more.go"), "package main\n\n// There is more.\n")
@@ -547,7 +547,7 @@ func boardFiles(t *testing.T, browser context.Context) {
 
 func save(t *testing.T, name, content string) {
 	t.Helper()
-	harness.NoError(t, os.WriteFile(name, []byte(content), 0o644))
+	etcdtest.NoError(t, os.WriteFile(name, []byte(content), 0o644))
 }
 
 // boardHostile stores what would be markup or script if the page took it so.
@@ -566,8 +566,8 @@ func boardHostile(t *testing.T, browser context.Context) {
 		`{{.}}{"json":"` + `</pre><b onclick=window.hostile=1>` + `"}`,
 		"\xff\xfe\x00<b>\x80", "\u202eright to left\u2066\u200b", strings.Repeat("<b>long ", 2000),
 	}
-	lease, err := client.Grant(harness.Soon(t), 300)
-	harness.NoError(t, err)
+	lease, err := client.Grant(etcdtest.Soon(t), 300)
+	etcdtest.NoError(t, err)
 	for i, text := range texts {
 		put(t, client, text, text, clientv3.WithLease(lease.ID))
 		put(t, client, text, texts[(i+1)%len(texts)], clientv3.WithLease(lease.ID))
@@ -653,10 +653,10 @@ func boardLost(t *testing.T, browser context.Context) {
 		t.Error("there are handles for an etcd that is not the classroom's")
 	}
 	member := etcd.Members[0]
-	harness.NoError(t, member.Kill())
+	etcdtest.NoError(t, member.Kill())
 	p.says("#trouble", "etcd does not answer")
 	p.says("#members .down .role", "not reachable")
-	harness.NoError(t, member.Restart(harness.Soon(t)))
+	etcdtest.NoError(t, member.Restart(etcdtest.Soon(t)))
 	p.until("the trouble is over", `document.getElementById("trouble").textContent === ""`)
 	p.says("#members .leads .role", "leader")
 	shows("etcd is back")
@@ -672,8 +672,8 @@ func boardLost(t *testing.T, browser context.Context) {
 // boardReset empties the store while the past is shown.
 func boardReset(t *testing.T, browser context.Context) {
 	p, client, etcd, _ := openBoard(t, browser, 1)
-	lease, err := client.Grant(harness.Soon(t), 600)
-	harness.NoError(t, err)
+	lease, err := client.Grant(etcdtest.Soon(t), 600)
+	etcdtest.NoError(t, err)
 	for i := range 5 {
 		put(t, client, "/antique", strconv.Itoa(i), clientv3.WithLease(lease.ID))
 	}
@@ -682,7 +682,7 @@ func boardReset(t *testing.T, browser context.Context) {
 	p.press(kb.ArrowLeft)
 	p.says("#change", "Revision 5")
 	p.says("#past", "revision 5.")
-	harness.NoError(t, etcd.Reset(harness.Soon(t)))
+	etcdtest.NoError(t, etcd.Reset(etcdtest.Soon(t)))
 	p.until("it is now", `document.getElementById("past").hidden`)
 	p.says("#change", "Point at a change")
 	p.reaches(1)
@@ -705,7 +705,7 @@ func boardSecured(t *testing.T, browser context.Context) {
 	secure, ca := harness.TLS(t, plain)
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{plain},
 		Username: "root", Password: "se:cret", Logger: zap.NewNop()})
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	t.Cleanup(func() { client.Close() })
 	see := func(user string) *tab {
 		_, address := showEtcd(t, "https://"+secure, "127.0.0.1:0", "ETCDCTL_CACERT="+ca, "ETCDCTL_USER="+user)
@@ -721,8 +721,8 @@ func boardSecured(t *testing.T, browser context.Context) {
 		t.Errorf("it says %q", trouble)
 	}
 
-	_, err = client.UserAdd(harness.Soon(t), "ann", "secret")
-	harness.NoError(t, err)
+	_, err = client.UserAdd(etcdtest.Soon(t), "ann", "secret")
+	etcdtest.NoError(t, err)
 	see("ann:secret").says("#trouble", "etcd refuses to show what it has: etcdserver: permission denied")
 }
 

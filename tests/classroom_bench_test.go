@@ -29,11 +29,11 @@ func BenchmarkStart(b *testing.B) {
 func firstGet(b *testing.B, config cluster.Config) time.Duration {
 	start := time.Now()
 	etcd, err := cluster.Start(b.Context(), config)
-	harness.NoError(b, err)
+	etcdtest.NoError(b, err)
 	defer etcd.Close()
 	client := etcdtest.Connect(b, etcd.Endpoints()...)
 	defer client.Close()
-	if _, err := client.Get(harness.Soon(b), "first"); err != nil {
+	if _, err := client.Get(etcdtest.Soon(b), "first"); err != nil {
 		b.Fatal(err)
 	}
 	return time.Since(start)

@@ -82,7 +82,7 @@ func (s *seat) try(t testing.TB, code string) *harness.Running {
 	cmd := exec.Command(harness.Program(t, "classroom"), "join", code, s.name, "-port", strconv.Itoa(s.port))
 	cmd.Env = harness.Env("XDG_CONFIG_HOME=" + s.home)
 	terminal, err := cmd.StdinPipe()
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	s.terminal = terminal
 	return harness.Command(t, cmd)
 }
@@ -163,7 +163,7 @@ func TestClassComesBack(t *testing.T) {
 	ann := r.sit(t, "ann")
 	expect(t, harness.Run(t, ann.own, nil, "02-put"), 0)
 	code := r.code
-	harness.NoError(t, r.Process.Kill())
+	etcdtest.NoError(t, r.Process.Kill())
 	<-r.Ended
 	ann.Await(t, "does not answer. The desk goes on trying.")
 	got := harness.Run(t, ann.own, nil, "02-put")
@@ -177,7 +177,7 @@ func TestClassComesBack(t *testing.T) {
 	}
 	ann.Await(t, "The class's etcd is back.")
 	expect(t, harness.Run(t, ann.own, nil, "02-put"), 0, `replaced   "world"`)
-	harness.Eventually(t, "ann is there again", func() bool {
+	etcdtest.Eventually(t, "ann is there again", func() bool {
 		return strings.Contains(r.act(t, "class", "list").Stdout, "ann, here, ")
 	})
 	// Another address of the same class is typed at the desk.
@@ -187,7 +187,7 @@ func TestClassComesBack(t *testing.T) {
 	r.end(t)
 	// What a class has left is none without -class, and what an etcd has left no class.
 	plain := filepath.Join(t.TempDir(), "plain")
-	harness.NoError(t, os.MkdirAll(filepath.Join(plain, "etcd1", "member"), 0o700))
+	etcdtest.NoError(t, os.MkdirAll(filepath.Join(plain, "etcd1", "member"), 0o700))
 	expect(t, r.act(t, "-class", "-board", "off", "-data", plain), 1, "has the data of an etcd without a class")
 	expect(t, r.act(t, "-board", "off", "-data", r.data), 1, "has the data of a class")
 }

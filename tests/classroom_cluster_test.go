@@ -34,7 +34,7 @@ func TestMemberKeepsItsData(t *testing.T) {
 		"Stop": member.Stop, "Kill": member.Kill,
 	} {
 		before := member.PID()
-		harness.NoError(t, end())
+		etcdtest.NoError(t, end())
 		if member.PID() != 0 {
 			t.Errorf("after %s it runs as %d", name, member.PID())
 		}
@@ -44,15 +44,15 @@ func TestMemberKeepsItsData(t *testing.T) {
 		if err := member.Pause(); err == nil {
 			t.Errorf("after %s it can be paused", name)
 		}
-		harness.NoError(t, member.Start(harness.Soon(t)))
+		etcdtest.NoError(t, member.Start(etcdtest.Soon(t)))
 		if member.PID() == 0 || member.PID() == before {
 			t.Errorf("after %s and Start: process %d, before %d", name, member.PID(), before)
 		}
-		if get, err := client.Get(harness.Soon(t), "kept"); err != nil || get.Count != 1 {
+		if get, err := client.Get(etcdtest.Soon(t), "kept"); err != nil || get.Count != 1 {
 			t.Errorf("after %s and Start: %v, %v", name, get, err)
 		}
 	}
-	if err := member.Start(harness.Soon(t)); err == nil {
+	if err := member.Start(etcdtest.Soon(t)); err == nil {
 		t.Error("a member that runs can be started")
 	}
 }
@@ -66,14 +66,14 @@ func TestMemberPauses(t *testing.T) {
 	t.Parallel()
 	member := etcdtest.Etcd(t, cluster.Config{}).Members[0]
 	client := etcdtest.Connect(t, member.Endpoint)
-	harness.NoError(t, member.Pause())
+	etcdtest.NoError(t, member.Pause())
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := client.Get(ctx, "a"); err == nil {
 		t.Error("a paused member answers")
 	}
-	harness.NoError(t, member.Resume())
-	if _, err := client.Get(harness.Soon(t), "a"); err != nil {
+	etcdtest.NoError(t, member.Resume())
+	if _, err := client.Get(etcdtest.Soon(t), "a"); err != nil {
 		t.Errorf("after Resume: %v", err)
 	}
 }
@@ -84,15 +84,15 @@ func TestStartFails(t *testing.T) {
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
 	t.Run("a setting that etcd refuses", func(t *testing.T) {
-		_, err := cluster.Start(harness.Soon(t), cluster.Config{Args: []string{"--election-timeout=1"}})
-		harness.Refused(t, err, "should be at least as 5 times")
+		_, err := cluster.Start(etcdtest.Soon(t), cluster.Config{Args: []string{"--election-timeout=1"}})
+		etcdtest.Refused(t, err, "should be at least as 5 times")
 		harness.NothingLeft(t, temporary)
 	})
 	t.Run("no time", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		_, err := cluster.Start(ctx, cluster.Config{Members: 3})
-		harness.Refused(t, err, "deadline exceeded")
+		etcdtest.Refused(t, err, "deadline exceeded")
 		harness.NothingLeft(t, temporary)
 	})
 	t.Run("no time, and data to be kept", func(t *testing.T) {
@@ -138,12 +138,12 @@ func TestReset(t *testing.T) {
 	}{
 		{"one runs", 1, false, func(*testing.T, []*cluster.Member) {}},
 		{"one was stopped", 1, true, func(t *testing.T, m []*cluster.Member) {
-			harness.NoError(t, m[0].Stop())
+			etcdtest.NoError(t, m[0].Stop())
 		}},
 		{"three: killed, paused, running", 3, true, func(t *testing.T, m []*cluster.Member) {
-			harness.NoError(t, m[0].Kill())
+			etcdtest.NoError(t, m[0].Kill())
 			if runtime.GOOS != "windows" {
-				harness.NoError(t, m[1].Pause())
+				etcdtest.NoError(t, m[1].Pause())
 			}
 		}},
 	} {
@@ -158,17 +158,17 @@ func TestReset(t *testing.T) {
 			for range 3 {
 				put(t, client, "old", "value")
 			}
-			_, err := client.Grant(harness.Soon(t), 600)
-			harness.NoError(t, err)
-			_, err = client.UserAdd(harness.Soon(t), "ann", "secret")
-			harness.NoError(t, err)
+			_, err := client.Grant(etcdtest.Soon(t), 600)
+			etcdtest.NoError(t, err)
+			_, err = client.UserAdd(etcdtest.Soon(t), "ann", "secret")
+			etcdtest.NoError(t, err)
 			c.before(t, etcd.Members)
 			pids := make(map[int]bool)
 			for _, m := range etcd.Members {
 				pids[m.PID()] = true
 			}
 			emptied := etcd.Emptied()
-			harness.NoError(t, etcd.Reset(harness.Soon(t)))
+			etcdtest.NoError(t, etcd.Reset(etcdtest.Soon(t)))
 			select {
 			case <-emptied:
 			default:
@@ -183,8 +183,8 @@ func TestReset(t *testing.T) {
 			// The new store is kept as the old one was.
 			client = etcdtest.Connect(t, etcd.Endpoints()...)
 			put(t, client, "new", "value")
-			harness.NoError(t, etcd.Members[0].Restart(harness.Soon(t)))
-			if get, err := client.Get(harness.Soon(t), "new"); err != nil || get.Count != 1 {
+			etcdtest.NoError(t, etcd.Members[0].Restart(etcdtest.Soon(t)))
+			if get, err := client.Get(etcdtest.Soon(t), "new"); err != nil || get.Count != 1 {
 				t.Errorf("after a restart: %v, %v", get, err)
 			}
 		})
@@ -195,14 +195,14 @@ func TestReset(t *testing.T) {
 func isNew(t testing.TB, endpoint string) {
 	t.Helper()
 	client := etcdtest.Connect(t, endpoint)
-	get, err := client.Get(harness.Soon(t), "old")
+	get, err := client.Get(etcdtest.Soon(t), "old")
 	if err != nil || get.Count != 0 || get.Header.Revision != 1 {
 		t.Errorf("%s has the key %v: %v", endpoint, get, err)
 	}
-	if leases, err := client.Leases(harness.Soon(t)); err != nil || len(leases.Leases) != 0 {
+	if leases, err := client.Leases(etcdtest.Soon(t)); err != nil || len(leases.Leases) != 0 {
 		t.Errorf("%s has the leases %v: %v", endpoint, leases, err)
 	}
-	if users, err := client.UserList(harness.Soon(t)); err != nil || len(users.Users) != 0 {
+	if users, err := client.UserList(etcdtest.Soon(t)); err != nil || len(users.Users) != 0 {
 		t.Errorf("%s has the users %v: %v", endpoint, users, err)
 	}
 }
@@ -215,25 +215,25 @@ func TestResetTakesTurns(t *testing.T) {
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	put(t, client, "kept", "yes")
 	pid := etcd.Members[0].PID()
-	err := etcd.Exclusively(harness.Soon(t), func() error {
+	err := etcd.Exclusively(etcdtest.Soon(t), func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		return etcd.Reset(ctx)
 	})
-	harness.Refused(t, err, "members are being stopped or started")
-	if get, err := client.Get(harness.Soon(t), "kept"); err != nil || get.Count != 1 || etcd.Members[0].PID() != pid {
+	etcdtest.Refused(t, err, "members are being stopped or started")
+	if get, err := client.Get(etcdtest.Soon(t), "kept"); err != nil || get.Count != 1 || etcd.Members[0].PID() != pid {
 		t.Errorf("it did something all the same: %v, %v", get, err)
 	}
 
 	var acting sync.WaitGroup
 	for range 3 {
 		acting.Go(func() {
-			if err := etcd.Reset(harness.Soon(t)); err != nil {
+			if err := etcd.Reset(etcdtest.Soon(t)); err != nil {
 				t.Error(err)
 			}
 		})
 		acting.Go(func() {
-			err := etcd.Exclusively(harness.Soon(t), func() error { return etcd.Restart(harness.Soon(t), etcd.Members) })
+			err := etcd.Exclusively(etcdtest.Soon(t), func() error { return etcd.Restart(etcdtest.Soon(t), etcd.Members) })
 			if err != nil {
 				t.Error(err)
 			}
@@ -250,23 +250,23 @@ func TestRestartInTurn(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
 	for _, m := range etcd.Members[1:] {
-		harness.NoError(t, m.Kill())
+		etcdtest.NoError(t, m.Kill())
 	}
 	// The first of the two cannot start while its port is taken.
 	listener, err := net.Listen("tcp", etcd.Members[1].Endpoint)
-	harness.NoError(t, err)
-	err = etcd.Restart(harness.Soon(t), etcd.Members[1:])
-	harness.NoError(t, listener.Close())
-	harness.Refused(t, err, "start etcd2")
+	etcdtest.NoError(t, err)
+	err = etcd.Restart(etcdtest.Soon(t), etcd.Members[1:])
+	etcdtest.NoError(t, listener.Close())
+	etcdtest.Refused(t, err, "start etcd2")
 	if pid := etcd.Members[2].PID(); pid != 0 {
 		t.Errorf("the second did not wait: process %d", pid)
 	}
-	harness.NoError(t, etcd.Restart(harness.Soon(t), etcd.Members[1:]))
+	etcdtest.NoError(t, etcd.Restart(etcdtest.Soon(t), etcd.Members[1:]))
 
 	for _, m := range etcd.Members {
-		harness.NoError(t, m.Kill())
+		etcdtest.NoError(t, m.Kill())
 	}
-	harness.NoError(t, etcd.Restart(harness.Soon(t), etcd.Members))
+	etcdtest.NoError(t, etcd.Restart(etcdtest.Soon(t), etcd.Members))
 	put(t, etcdtest.Connect(t, etcd.Endpoints()...), "a", "b")
 }
 
@@ -284,50 +284,50 @@ func TestMemberIsCutOff(t *testing.T) {
 		alone, majority := etcdtest.Connect(t, old.Endpoint), etcdtest.Connect(t, others[0].Endpoint, others[1].Endpoint)
 		before := put(t, alone, "a", "before")
 
-		harness.NoError(t, old.Cut())
-		harness.NoError(t, old.Cut()) // Once more changes nothing.
+		etcdtest.NoError(t, old.Cut())
+		etcdtest.NoError(t, old.Cut()) // Once more changes nothing.
 		if !old.CutOff() || others[0].CutOff() {
 			t.Error("another one is cut off")
 		}
-		harness.Eventually(t, "the others have a leader", func() bool {
+		etcdtest.Eventually(t, "the others have a leader", func() bool {
 			found, _ := harness.Leading(t.Context(), majority, &cluster.Cluster{Members: others})
 			return found != nil
 		})
 		harness.AwaitNoLeader(t, old)
 		after := put(t, majority, "a", "after")
-		if _, err := alone.Get(clientv3.WithRequireLeader(harness.Soon(t)), "a"); !errors.Is(err, rpctypes.ErrNoLeader) {
+		if _, err := alone.Get(clientv3.WithRequireLeader(etcdtest.Soon(t)), "a"); !errors.Is(err, rpctypes.ErrNoLeader) {
 			t.Errorf("the one that is cut off answers a read: %v", err)
 		}
-		get, err := alone.Get(harness.Soon(t), "a", clientv3.WithSerializable())
+		get, err := alone.Get(etcdtest.Soon(t), "a", clientv3.WithSerializable())
 		if err != nil || get.Header.Revision != before {
 			t.Errorf("the one that is cut off has %v, %v; want what was before, at revision %d",
 				get, err, before)
 		}
 
 		for name, start := range map[string]func() error{
-			"Restart":            func() error { return old.Restart(harness.Soon(t)) },
-			"Restart of several": func() error { return etcd.Restart(harness.Soon(t), etcd.Members) },
+			"Restart":            func() error { return old.Restart(etcdtest.Soon(t)) },
+			"Restart of several": func() error { return etcd.Restart(etcdtest.Soon(t), etcd.Members) },
 		} {
 			pid := old.PID()
-			harness.Refused(t, start(), "heal it first")
+			etcdtest.Refused(t, start(), "heal it first")
 			if old.PID() != pid {
 				t.Errorf("%s of one that is cut off: process %d, then %d", name, pid, old.PID())
 			}
 		}
 		if round == 0 {
-			harness.NoError(t, old.Heal())
+			etcdtest.NoError(t, old.Heal())
 		} else {
-			harness.NoError(t, old.Kill())
-			if err := old.Start(harness.Soon(t)); err == nil || !old.CutOff() {
+			etcdtest.NoError(t, old.Kill())
+			if err := old.Start(etcdtest.Soon(t)); err == nil || !old.CutOff() {
 				t.Errorf("it starts, and is cut off: %t, %v", old.CutOff(), err)
 			}
-			harness.NoError(t, old.Heal())
-			harness.NoError(t, old.Start(harness.Soon(t)))
+			etcdtest.NoError(t, old.Heal())
+			etcdtest.NoError(t, old.Start(etcdtest.Soon(t)))
 		}
-		harness.Eventually(t, "all have the same leader and the same revision", func() bool {
+		etcdtest.Eventually(t, "all have the same leader and the same revision", func() bool {
 			leaders, revisions := map[uint64]bool{}, map[int64]bool{}
 			for _, m := range etcd.Members {
-				status, err := majority.Status(harness.Soon(t), m.Endpoint)
+				status, err := majority.Status(etcdtest.Soon(t), m.Endpoint)
 				if err != nil {
 					return false
 				}
@@ -337,8 +337,8 @@ func TestMemberIsCutOff(t *testing.T) {
 		})
 	}
 
-	harness.NoError(t, harness.Leader(t, etcd).Cut())
-	harness.NoError(t, etcd.Reset(harness.Soon(t)))
+	etcdtest.NoError(t, harness.Leader(t, etcd).Cut())
+	etcdtest.NoError(t, etcd.Reset(etcdtest.Soon(t)))
 	isNew(t, etcd.Endpoints()[0])
 	for _, m := range etcd.Members {
 		if m.CutOff() {
@@ -347,26 +347,26 @@ func TestMemberIsCutOff(t *testing.T) {
 	}
 
 	lone := etcdtest.Etcd(t, cluster.Config{}).Members[0]
-	harness.Refused(t, lone.Cut(), "there are no other members")
-	harness.Refused(t, lone.Heal(), "there are no other members")
+	etcdtest.Refused(t, lone.Cut(), "there are no other members")
+	etcdtest.Refused(t, lone.Heal(), "there are no other members")
 }
 
 // TestClusterLeavesNothing checks that what joins the members ends with them.
 func TestClusterLeavesNothing(t *testing.T) {
 	etcdtest.Reserve(t, 3)
-	etcd, err := cluster.Start(harness.Soon(t), cluster.Config{Members: 3})
-	harness.NoError(t, err)
-	harness.NoError(t, etcd.Members[0].Cut())
+	etcd, err := cluster.Start(etcdtest.Soon(t), cluster.Config{Members: 3})
+	etcdtest.NoError(t, err)
+	etcdtest.NoError(t, etcd.Members[0].Cut())
 	const joins = "cluster.(*peers)"
 	goroutines := func() string {
 		var all strings.Builder
-		harness.NoError(t, pprof.Lookup("goroutine").WriteTo(&all, 2))
+		etcdtest.NoError(t, pprof.Lookup("goroutine").WriteTo(&all, 2))
 		return all.String()
 	}
 	if !strings.Contains(goroutines(), joins) {
 		t.Errorf("nothing of %s runs while members do", joins)
 	}
-	harness.NoError(t, etcd.Close())
+	etcdtest.NoError(t, etcd.Close())
 	if left := goroutines(); strings.Contains(left, joins) {
 		t.Errorf("%s runs after the members have ended:\n%s", joins, left)
 	}
@@ -382,7 +382,7 @@ func TestStrangerOnItsPort(t *testing.T) {
 	etcdtest.Reserve(t, 1)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "late-etcd")
-	harness.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\ncd '"+dir+"'\n"+
+	etcdtest.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\ncd '"+dir+"'\n"+
 		"echo \"$@\" >new && mv new arguments\nuntil [ -e answered ]; do sleep 0.1; done\n"+
 		"echo 'listen: address already in use'\nexit 1\n"), 0o700))
 	stranger := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -405,10 +405,10 @@ func TestStrangerOnItsPort(t *testing.T) {
 			stranger.Serve(listener)
 		}
 	}()
-	etcd, err := cluster.Start(harness.Soon(t), cluster.Config{Program: program})
+	etcd, err := cluster.Start(etcdtest.Soon(t), cluster.Config{Program: program})
 	if err == nil {
 		etcd.Close()
 		t.Fatal("it took a stranger for its member")
 	}
-	harness.Refused(t, err, "address already in use")
+	etcdtest.Refused(t, err, "address already in use")
 }

@@ -81,8 +81,8 @@ func expect(t testing.TB, got harness.Result, status int, words ...string) {
 // put puts a key, and returns the revision of that.
 func put(t testing.TB, client *clientv3.Client, key, value string, options ...clientv3.OpOption) int64 {
 	t.Helper()
-	answer, err := client.Put(harness.Soon(t), key, value, options...)
-	harness.NoError(t, err)
+	answer, err := client.Put(etcdtest.Soon(t), key, value, options...)
+	etcdtest.NoError(t, err)
 	return answer.Header.Revision
 }
 
@@ -140,7 +140,7 @@ func TestPortTaken(t *testing.T) {
 func portOf(t *testing.T, endpoint string) int {
 	t.Helper()
 	address, err := net.ResolveTCPAddr("tcp", endpoint)
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	return address.Port
 }
 
@@ -167,7 +167,7 @@ func TestTour(t *testing.T) {
 		client := etcdtest.Connect(t, etcd.Endpoints()...)
 		expect(t, harness.Run(t, etcd.Endpoints()[0], []string{builtBefore()}, "classroom", "tour", "02-put", "07-op"),
 			0, "\n2 lessons, 2 ok\n")
-		get, err := client.Get(harness.Soon(t), "/cron/jobs/put/job1")
+		get, err := client.Get(etcdtest.Soon(t), "/cron/jobs/put/job1")
 		if err != nil || get.Count != 1 {
 			t.Errorf("nothing was written to the etcd named: %v, %v", get, err)
 		}
@@ -215,7 +215,7 @@ func TestMemberCommands(t *testing.T) {
 	}
 	whole := func(t *testing.T) {
 		t.Helper()
-		harness.Eventually(t, "one leads and two follow", func() bool {
+		etcdtest.Eventually(t, "one leads and two follow", func() bool {
 			return len(with(t, "leader")) == 1 && len(with(t, "follower")) == 2
 		})
 	}
@@ -334,7 +334,7 @@ func TestResetCommand(t *testing.T) {
 			t.Errorf("%q: it is not one line, without a password:\n%s%s", refused.args, got.Stdout, got.Stderr)
 		}
 	}
-	if get, err := client.Get(harness.Soon(t), "old"); err != nil || get.Count != 1 {
+	if get, err := client.Get(etcdtest.Soon(t), "old"); err != nil || get.Count != 1 {
 		t.Errorf("a refused reset did something: %v, %v", get, err)
 	}
 

@@ -56,9 +56,9 @@ func TestNoEtcdOutlivesClassroom(t *testing.T) {
 				t.Fatalf("members: %v", members)
 			}
 			if c.paused {
-				harness.NoError(t, syscall.Kill(members[1], syscall.SIGSTOP))
+				etcdtest.NoError(t, syscall.Kill(members[1], syscall.SIGSTOP))
 			}
-			harness.NoError(t, classroom.Process.Signal(c.signal))
+			etcdtest.NoError(t, classroom.Process.Signal(c.signal))
 			classroom.Wait(t)
 			allEnd(t, members)
 			if c.clean {
@@ -84,7 +84,7 @@ func TestNoLessonOutlivesBoard(t *testing.T) {
 			} {
 				answer, err := http.Post(fmt.Sprintf("%slesson/%s/run?slot=%d", address, run.lesson, slot+1),
 					"application/x-www-form-urlencoded", strings.NewReader(run.flags))
-				harness.NoError(t, err)
+				etcdtest.NoError(t, err)
 				answer.Body.Close()
 				if answer.StatusCode != http.StatusAccepted {
 					t.Fatalf("run %s: %s", run.lesson, answer.Status)
@@ -92,8 +92,8 @@ func TestNoLessonOutlivesBoard(t *testing.T) {
 			}
 			client := etcdtest.Connect(t, classroom.endpoints(1)...)
 			for _, written := range []string{"/cron/lock/job9", "/cron/jobs/watch/"} {
-				harness.Eventually(t, "a lesson has written "+written, func() bool {
-					get, err := client.Get(harness.Soon(t), written, clientv3.WithPrefix())
+				etcdtest.Eventually(t, "a lesson has written "+written, func() bool {
+					get, err := client.Get(etcdtest.Soon(t), written, clientv3.WithPrefix())
 					return err == nil && get.Count > 0
 				})
 			}
@@ -101,7 +101,7 @@ func TestNoLessonOutlivesBoard(t *testing.T) {
 			if len(processes) != 3 {
 				t.Fatalf("processes of etcd and two lessons: %v", processes)
 			}
-			harness.NoError(t, classroom.Process.Signal(signal))
+			etcdtest.NoError(t, classroom.Process.Signal(signal))
 			if got := classroom.Wait(t); signal == syscall.SIGINT && (got.Status != 0 || got.Stderr != "") {
 				t.Errorf("status %d\n%s", got.Status, got.Stderr)
 			}
@@ -112,7 +112,7 @@ func TestNoLessonOutlivesBoard(t *testing.T) {
 
 func allEnd(t *testing.T, processes []int) {
 	t.Helper()
-	harness.Eventually(t, "all processes have ended", func() bool {
+	etcdtest.Eventually(t, "all processes have ended", func() bool {
 		return !slices.ContainsFunc(processes, harness.Alive)
 	})
 }

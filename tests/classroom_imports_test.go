@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -55,7 +56,7 @@ type imports struct{ Imports, Deps []string }
 func packages(t *testing.T) map[string]imports {
 	t.Helper()
 	output, err := listed()
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	all := map[string]imports{}
 	for line := range strings.Lines(string(output)) {
 		fields := strings.Split(strings.TrimSpace(line), "|")

@@ -31,10 +31,10 @@ func TestKilled(t *testing.T) {
 	if len(members) != 1 {
 		t.Fatalf("it has the children %v", members)
 	}
-	harness.NoError(t, syscall.Kill(members[0], syscall.SIGKILL))
+	etcdtest.NoError(t, syscall.Kill(members[0], syscall.SIGKILL))
 	want := "classroom: etcd1 has ended by itself, signal: killed; its log is " + left + "/etcd1.log; " +
 		"to start it: go run ./classroom -port " + strconv.Itoa(killed.port) + " member restart etcd1\n"
-	harness.Eventually(t, "it says so", func() bool { return killed.Stderr.String() != "" })
+	etcdtest.Eventually(t, "it says so", func() bool { return killed.Stderr.String() != "" })
 	if got := killed.Stderr.String(); got != want {
 		t.Errorf("it says\n%swant\n%s", got, want)
 	}

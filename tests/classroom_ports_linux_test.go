@@ -25,13 +25,13 @@ func TestClassPorts(t *testing.T) {
 	cmd := exec.Command(harness.Program(t, "classroom"), "-class", "-members", "3", "-board", "127.0.0.1:8400")
 	cmd.Dir, cmd.Env = harness.Root, harness.Env("XDG_CACHE_HOME="+t.TempDir())
 	var running *harness.Running
-	harness.NoError(t, network(func() error {
+	etcdtest.NoError(t, network(func() error {
 		running = harness.Command(t, cmd)
 		return nil
 	}))
 	running.Await(t, "Ctrl-C ends the class.")
 	var tables []byte
-	harness.NoError(t, network(func() error {
+	etcdtest.NoError(t, network(func() error {
 		for _, name := range []string{"tcp", "tcp6"} {
 			table, err := os.ReadFile("/proc/thread-self/net/" + name)
 			if err != nil {
@@ -45,7 +45,7 @@ func TestClassPorts(t *testing.T) {
 	// An address of IPv6 is four times as long. 0A is a socket that listens.
 	for _, found := range regexp.MustCompile(`(?m)^ *\d+: ([0-9A-F]+):([0-9A-F]{4}) [0-9A-F:]+ 0A `).FindAllSubmatch(tables, -1) {
 		port, err := strconv.ParseUint(string(found[2]), 16, 16)
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		if string(found[1]) == "0100007F" {
 			inside = append(inside, port)
 		} else {

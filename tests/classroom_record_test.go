@@ -27,11 +27,11 @@ func TestRecordAndDraw(t *testing.T) {
 	recording.Await(t, "Recording from revision 1 on. Ctrl-C ends it.\n")
 	put(t, etcdtest.Connect(t, endpoint), "/before", "the reset")
 	// Only one who has heard of a change can tell that it is another store.
-	harness.Eventually(t, "the recorder was told", func() bool {
-		told, err := harness.Machine.Metric(harness.Soon(t), endpoint, "etcd_debugging_mvcc_events_total ", "")
+	etcdtest.Eventually(t, "the recorder was told", func() bool {
+		told, err := harness.Machine.Metric(etcdtest.Soon(t), endpoint, "etcd_debugging_mvcc_events_total ", "")
 		return err == nil && told > 0
 	})
-	harness.NoError(t, etcd.Reset(harness.Soon(t)))
+	etcdtest.NoError(t, etcd.Reset(etcdtest.Soon(t)))
 	recording.Await(t, "what was recorded before is forgotten.\nRecording from revision 1 on.")
 	for _, name := range []string{"ann", "ben"} {
 		expect(t, harness.Run(t, endpoint, nil, "08-txn-lock", "-name", name, "-work", "1ms"), 0)
@@ -51,7 +51,7 @@ func TestRecordAndDraw(t *testing.T) {
 	got = harness.Run(t, "", nil, "classroom", "draw", "-o", picture, "-from", "5", "-prefix", "/cron/lock/", saved)
 	expect(t, got, 0, "Drawn: revisions 5 to 7.\n")
 	file, err := os.ReadFile(picture)
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	if drawn := string(file); !strings.Contains(drawn, "ben has the lock, token 5") ||
 		strings.Contains(drawn, "ann has the lock") || strings.Contains(drawn, "/cron/jobs/job9") {
 		t.Errorf("only the lock of ben is asked for, and this is drawn:\n%s", drawn)
@@ -60,7 +60,7 @@ func TestRecordAndDraw(t *testing.T) {
 	replayed := harness.Start(t, "", nil, "classroom", "-board", "127.0.0.1:0", "replay", saved)
 	replayed.Await(t, "Ctrl-C stops it.\n")
 	answer, err := http.Get(boardAddress.FindStringSubmatch(replayed.Stdout.String())[1])
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	page, err := io.ReadAll(answer.Body)
 	answer.Body.Close()
 	if err != nil || !strings.Contains(string(page), "<bdi>ben</bdi>, token 5: ") {
@@ -70,7 +70,7 @@ func TestRecordAndDraw(t *testing.T) {
 	expect(t, replayed.Wait(t), 0, "The board has stopped.\n")
 
 	broken := filepath.Join(dir, "broken.jsonl")
-	harness.NoError(t, os.WriteFile(broken, []byte("{}\n"), 0o600))
+	etcdtest.NoError(t, os.WriteFile(broken, []byte("{}\n"), 0o600))
 	for _, c := range []struct {
 		endpoint string
 		args     []string

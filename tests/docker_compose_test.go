@@ -33,7 +33,7 @@ func TestCompose(t *testing.T) {
 				for _, service := range shape.services {
 					id := harness.Compose(t, command, project,
 						append(shape.flags, "ps", "-q", service)...)
-					harness.Eventually(t, service+" is healthy", func() bool {
+					etcdtest.Eventually(t, service+" is healthy", func() bool {
 						return harness.Docker(t, "inspect", "--format",
 							"{{.State.Health.Status}}", id) == "healthy"
 					})
@@ -49,7 +49,7 @@ func TestCompose(t *testing.T) {
 					t.Errorf("containers: %q, want %q", running, shape.services)
 				}
 				members, err := etcdtest.Connect(t, strings.Split(shape.endpoints, ",")...).
-					MemberList(harness.Soon(t))
+					MemberList(etcdtest.Soon(t))
 				if err != nil || len(members.Members) != len(shape.services) {
 					t.Errorf("members: %v, %v", members, err)
 				}

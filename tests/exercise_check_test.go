@@ -27,7 +27,7 @@ func newDesk(t *testing.T) *desk {
 	etcdtest.Reserve(t, 3) // As many as a check on one processor has.
 	d := &desk{t, t.TempDir(), t.TempDir()}
 	for _, module := range []string{"exercises", "shared"} {
-		harness.NoError(t, os.CopyFS(filepath.Join(d.root, module), os.DirFS(filepath.Join(harness.Root, module))))
+		etcdtest.NoError(t, os.CopyFS(filepath.Join(d.root, module), os.DirFS(filepath.Join(harness.Root, module))))
 	}
 	d.write("go.work", "go 1.26.0\n\nuse (\n\t./exercises\n\t./shared\n)\n")
 	return d
@@ -36,13 +36,13 @@ func newDesk(t *testing.T) *desk {
 func (d *desk) read(name string) string {
 	d.t.Helper()
 	text, err := os.ReadFile(filepath.Join(d.root, name))
-	harness.NoError(d.t, err)
+	etcdtest.NoError(d.t, err)
 	return string(text)
 }
 
 func (d *desk) write(name, text string) {
 	d.t.Helper()
-	harness.NoError(d.t, os.WriteFile(filepath.Join(d.root, name), []byte(text), 0o644))
+	etcdtest.NoError(d.t, os.WriteFile(filepath.Join(d.root, name), []byte(text), 0o644))
 }
 
 // start starts the classroom with arguments, with temporary files in a folder of its own.
@@ -131,7 +131,7 @@ func TestCheckPasses(t *testing.T) {
 		t.Errorf("go vet in my: %v\n%s", err, output)
 	}
 	var v workbook.Verdict
-	harness.NoError(t, json.Unmarshal([]byte(d.run(1, "check", "02", "-json")), &v))
+	etcdtest.NoError(t, json.Unmarshal([]byte(d.run(1, "check", "02", "-json")), &v))
 	if v.Exercise != "02-put" || v.Passed || v.Reason != "empty" || v.Seconds <= 0 || v.History != "my/02-put/refused.history" {
 		t.Errorf("as JSON: %+v", v)
 	}
@@ -155,12 +155,12 @@ func TestCheckPasses(t *testing.T) {
 	d.write("my/02-put/main.go", solution+"\n// Once more.\n")
 	d.want(d.run(0, "check"), "0 of 9 passed\n")
 	var all []workbook.Verdict
-	harness.NoError(t, json.Unmarshal([]byte(d.run(2, "check", "all", "-json")), &all))
+	etcdtest.NoError(t, json.Unmarshal([]byte(d.run(2, "check", "all", "-json")), &all))
 	if len(all) != 9 || !all[1].Passed || all[0].Reason != workbook.NotStarted {
 		t.Errorf("all, as JSON: %+v", all)
 	}
 	d.nothingLeft()
-	harness.NoError(t, os.Remove(d.tmp))
+	etcdtest.NoError(t, os.Remove(d.tmp))
 	d.want(d.run(3, "check", "02"), "the judge failed, which says nothing of your program")
 }
 
@@ -171,7 +171,7 @@ func TestCheckInterrupted(t *testing.T) {
 	d := newDesk(t)
 	d.run(0, "check", "start", "02")
 	checking := d.start("check", "02")
-	harness.Eventually(t, "an etcd runs", func() bool {
+	etcdtest.Eventually(t, "an etcd runs", func() bool {
 		members, err := filepath.Glob(filepath.Join(d.tmp, "classroom-*", "etcd1.log"))
 		return err == nil && len(members) > 0
 	})

@@ -117,7 +117,7 @@ func candidates(t *testing.T, e check.Exercise) (list []candidate) {
 	t.Helper()
 	read := func(path ...string) string {
 		text, err := os.ReadFile(filepath.Join(append([]string{harness.Root, "exercises"}, path...)...))
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		return string(text)
 	}
 	times := func(long int) int {
@@ -134,7 +134,7 @@ func candidates(t *testing.T, e check.Exercise) (list []candidate) {
 		{name: "solution", source: sources["solution"], times: times(10)},
 	}
 	files, err := os.ReadDir(filepath.Join(harness.Root, "exercises", "testdata", e.Name))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	for _, file := range files {
 		name, isGo := strings.CutSuffix(file.Name(), ".go")
 		if !isGo {
@@ -178,12 +178,12 @@ func TestExercisesCompile(t *testing.T) {
 			// Each is a package of its own, in a folder that is not there.
 			name := fmt.Sprintf("%s-%d", e.Name, i)
 			source := filepath.Join(dir, name+".go")
-			harness.NoError(t, os.WriteFile(source, []byte(c.source), 0o600))
+			etcdtest.NoError(t, os.WriteFile(source, []byte(c.source), 0o600))
 			overlay[filepath.Join(harness.Root, "exercises", "compiled", name, "main.go")] = source
 		}
 	}
 	list := filepath.Join(dir, "overlay.json")
-	harness.NoError(t, harness.WriteOverlay(list, overlay))
+	etcdtest.NoError(t, harness.WriteOverlay(list, overlay))
 	// To list what they export takes to compile them, and not to link them.
 	compile := exec.Command("go", "list", "-export", "-overlay", list, "./exercises/compiled/...")
 	compile.Dir = harness.Root
@@ -223,9 +223,9 @@ func buildCandidate(t *testing.T, exercise, source string) string {
 	t.Helper()
 	dir := t.TempDir()
 	main := filepath.Join(dir, "main.go")
-	harness.NoError(t, os.WriteFile(main, []byte(source), 0o600))
+	etcdtest.NoError(t, os.WriteFile(main, []byte(source), 0o600))
 	list := filepath.Join(dir, "overlay.json")
-	harness.NoError(t, harness.WriteOverlay(list, map[string]string{filepath.Join(harness.Root, "exercises", exercise, "main.go"): main}))
+	etcdtest.NoError(t, harness.WriteOverlay(list, map[string]string{filepath.Join(harness.Root, "exercises", exercise, "main.go"): main}))
 	binary := filepath.Join(dir, "program.exe")
 	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-overlay", list, "-o", binary, "./exercises/"+exercise)
 	build.Dir = harness.Root
@@ -239,13 +239,13 @@ func buildCandidate(t *testing.T, exercise, source string) string {
 func rulesOfJudges(t *testing.T) (rules []string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(harness.Root, "classroom", "check", "*.go"))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	for _, name := range files {
 		source, err := os.ReadFile(name)
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		for _, found := range refusal.FindAllSubmatch(source, -1) {
 			rule, err := strconv.Unquote(plus.ReplaceAllString(string(found[1]), ""))
-			harness.NoError(t, err)
+			etcdtest.NoError(t, err)
 			rules = append(rules, rule)
 		}
 	}

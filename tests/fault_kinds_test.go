@@ -112,11 +112,11 @@ func nothing() {}
 
 func (s *site) kill(m *cluster.Member) {
 	s.broken = true
-	harness.NoError(s, m.Kill())
+	etcdtest.NoError(s, m.Kill())
 }
 
 func (s *site) start(members ...*cluster.Member) {
-	harness.NoError(s, s.etcd.Restart(harness.Soon(s), members))
+	etcdtest.NoError(s, s.etcd.Restart(etcdtest.Soon(s), members))
 	// The longer a member was away, the longer a client waits before it tries again.
 	s.client = etcdtest.Connect(s, s.etcd.Endpoints()...)
 }
@@ -135,16 +135,16 @@ func killLeading(s *site) func() {
 func pauseLeading(s *site) func() {
 	leader := harness.Leader(s, s.etcd)
 	s.broken = true
-	harness.NoError(s, leader.Pause())
-	return func() { harness.NoError(s, leader.Resume()) }
+	etcdtest.NoError(s, leader.Pause())
+	return func() { etcdtest.NoError(s, leader.Resume()) }
 }
 
 // cutLeading cuts the leader off from the other members. Clients reach all of them.
 func cutLeading(s *site) func() {
 	leader := harness.Leader(s, s.etcd)
 	s.broken = true
-	harness.NoError(s, leader.Cut())
-	return func() { harness.NoError(s, leader.Heal()) }
+	etcdtest.NoError(s, leader.Cut())
+	return func() { etcdtest.NoError(s, leader.Heal()) }
 }
 
 // killFollowers leaves the leader alone.
@@ -179,7 +179,7 @@ func killEverybody(s *site) func() {
 			}
 		})
 	}
-	harness.Eventually(s, "100 writes are acknowledged", func() bool {
+	etcdtest.Eventually(s, "100 writes are acknowledged", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(keys) >= 100
@@ -207,7 +207,7 @@ func killEverybody(s *site) func() {
 // has fails the test when etcd has lost a key.
 func (s *site) has(key string) {
 	s.Helper()
-	if get, err := s.client.Get(harness.Soon(s), key, clientv3.WithCountOnly()); err != nil || get.Count != 1 {
+	if get, err := s.client.Get(etcdtest.Soon(s), key, clientv3.WithCountOnly()); err != nil || get.Count != 1 {
 		s.Errorf("%s was acknowledged, and is not there: %v, %v", key, get, err)
 	}
 }
@@ -229,12 +229,12 @@ func replaceMember(s *site) func() {
 		return err
 	})
 	return func() {
-		harness.NoError(s, m.Kill())
+		etcdtest.NoError(s, m.Kill())
 		s.changeMembers("added", rpctypes.ErrPeerURLExist, func(ctx context.Context) error {
 			_, err := client.MemberAdd(ctx, []string{m.PeerURL})
 			return err
 		})
-		harness.NoError(s, m.Replace(harness.Soon(s)))
+		etcdtest.NoError(s, m.Replace(etcdtest.Soon(s)))
 		if s.id(m) == id {
 			s.Errorf("%s is the member that it was", m.Name)
 		}
@@ -246,7 +246,7 @@ func replaceMember(s *site) func() {
 // then the error says that the change was already made.
 func (s *site) changeMembers(what string, already error, change func(context.Context) error) {
 	s.Helper()
-	harness.Eventually(s, "the member is "+what, func() bool {
+	etcdtest.Eventually(s, "the member is "+what, func() bool {
 		ctx, cancel := context.WithTimeout(s.Context(), 2*time.Second)
 		defer cancel()
 		err := change(ctx)
@@ -255,8 +255,8 @@ func (s *site) changeMembers(what string, already error, change func(context.Con
 }
 
 func (s *site) id(m *cluster.Member) uint64 {
-	status, err := s.client.Status(harness.Soon(s), m.Endpoint)
-	harness.NoError(s, err)
+	status, err := s.client.Status(etcdtest.Soon(s), m.Endpoint)
+	etcdtest.NoError(s, err)
 	return status.Header.MemberId
 }
 
@@ -287,7 +287,7 @@ var mayMount = sync.OnceValue(func() error {
 // mountSmallDisk returns a folder on a disk of its own, which goes with the test.
 func mountSmallDisk(t *testing.T) string {
 	folder := t.TempDir()
-	harness.NoError(t, umountAtEnd(folder))
+	etcdtest.NoError(t, umountAtEnd(folder))
 	mount(t, folder, "-t", "tmpfs", "-o", fmt.Sprint("size=", smallDisk), "tmpfs")
 	t.Cleanup(func() {
 		if output, err := exec.Command("umount", folder).CombinedOutput(); err != nil {
@@ -335,7 +335,7 @@ func fillDisk(s *site) func() {
 	if err := os.WriteFile(probe, []byte(value), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		s.Errorf("%s did not die of its full disk: %v", m.Name, err)
 	}
-	harness.NoError(s, os.Remove(probe))
+	etcdtest.NoError(s, os.Remove(probe))
 	return func() {
 		mount(s, s.etcd.Dir, "-o", fmt.Sprint("remount,size=", 4*smallDisk))
 		s.start(m)
@@ -356,7 +356,7 @@ func fillDatabase(s *site) func() {
 		if i > 10*quota>>20 {
 			s.Fatal("the database does not get full")
 		}
-		_, err = s.client.Put(harness.Soon(s), "/elsewhere", value)
+		_, err = s.client.Put(etcdtest.Soon(s), "/elsewhere", value)
 	}
 	if !errors.Is(err, rpctypes.ErrNoSpace) {
 		s.Fatal(err)
@@ -395,13 +395,13 @@ func compactAgain(s *site) func() {
 }
 
 func revokeAll(s *site) func() {
-	leases, err := s.client.Leases(harness.Soon(s))
-	harness.NoError(s, err)
+	leases, err := s.client.Leases(etcdtest.Soon(s))
+	etcdtest.NoError(s, err)
 	if len(leases.Leases) == 0 {
 		s.Error("there are no leases to revoke")
 	}
 	for _, lease := range leases.Leases {
-		if _, err := s.client.Revoke(harness.Soon(s), lease.ID); err != nil {
+		if _, err := s.client.Revoke(etcdtest.Soon(s), lease.ID); err != nil {
 			s.Fatal(err)
 		}
 	}
@@ -412,12 +412,12 @@ func revokeAll(s *site) func() {
 // pause would.
 func pausePrograms(s *site) func() {
 	for _, p := range s.programs {
-		harness.NoError(s, process.Pause(p))
+		etcdtest.NoError(s, process.Pause(p))
 	}
 	revokeAll(s)
 	return func() {
 		for _, p := range s.programs {
-			harness.NoError(s, process.Resume(p))
+			etcdtest.NoError(s, process.Resume(p))
 		}
 	}
 }

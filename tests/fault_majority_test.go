@@ -29,26 +29,26 @@ func TestWriteWithoutMajority(t *testing.T) {
 	for round := range rounds {
 		leader := harness.Leader(t, etcd)
 		alone := etcdtest.Connect(t, leader.Endpoint)
-		if _, err := alone.Get(harness.Soon(t), "/"); err != nil { // It connects now, and not later.
+		if _, err := alone.Get(etcdtest.Soon(t), "/"); err != nil { // It connects now, and not later.
 			t.Fatal(err)
 		}
 		followers := harness.Others(etcd, leader)
 		for _, m := range followers {
-			harness.NoError(t, m.Kill())
+			etcdtest.NoError(t, m.Kill())
 		}
 		value := strings.Repeat("x", round+1)
 		// etcd itself gives up first, after 7 s: 5 s and two election timeouts.
-		_, err := alone.Put(harness.Soon(t), "/cron/jobs/job1", value)
+		_, err := alone.Put(etcdtest.Soon(t), "/cron/jobs/job1", value)
 		if !errors.Is(err, rpctypes.ErrTimeout) {
 			t.Errorf("the put ends with %v, want %v", err, rpctypes.ErrTimeout)
 		}
 		// One after the other: the first of them can only follow the old leader,
 		// because the two together could do without what it has written down.
 		for _, m := range followers {
-			harness.NoError(t, m.Start(harness.Soon(t)))
+			etcdtest.NoError(t, m.Start(etcdtest.Soon(t)))
 		}
-		get, err := client.Get(harness.Soon(t), "/cron/jobs/job1")
-		harness.NoError(t, err)
+		get, err := client.Get(etcdtest.Soon(t), "/cron/jobs/job1")
+		etcdtest.NoError(t, err)
 		if get.Count != 1 || string(get.Kvs[0].Value) != value {
 			t.Fatalf("round %d: the put did not happen: %v", round, get.Kvs)
 		}

@@ -244,7 +244,7 @@ func (s *scene) strikeMidway(fault fault, lasts time.Duration, outcomes outcomes
 func (s *scene) set() error {
 	s.lessons, s.network = make([]*harness.Running, len(cells)), nil
 	s.begin(slowest, s.slowNetwork())
-	if err := s.lessons[slowest].Printed("granted", harness.Limit); err != nil {
+	if err := s.lessons[slowest].Printed("granted", etcdtest.Limit); err != nil {
 		return err
 	}
 	// gRPC gives up a connection on which nothing comes for 20 s.
@@ -367,8 +367,8 @@ func comesOut(t *testing.T, got harness.Result, outcome string) {
 // starts their TTL again, and nobody renews them.
 func noLeasesSoon(t testing.TB, client *clientv3.Client) {
 	t.Helper()
-	harness.Eventually(t, "no lease is left", func() bool {
-		leases, err := client.Leases(harness.Soon(t))
+	etcdtest.Eventually(t, "no lease is left", func() bool {
+		leases, err := client.Leases(etcdtest.Soon(t))
 		return err == nil && len(leases.Leases) == 0
 	})
 }
@@ -401,7 +401,7 @@ func interruptLessons(t *testing.T) {
 					case <-p.Ended:
 					}
 				} else {
-					p.Printed(cell.sign, harness.Limit)
+					p.Printed(cell.sign, etcdtest.Limit)
 				}
 				time.Sleep(moment)
 				p.Process.Signal(os.Interrupt)

@@ -45,6 +45,6 @@ func lockCycle(t testing.TB, endpoint string) (medians cycle) {
 	got.Want(t, 0, "\nPASS", "")
 	// They are in the last line before the verdict.
 	text, _, _ := strings.Cut(got.Stdout, "\nPASS")
-	harness.NoError(t, json.Unmarshal([]byte(text[strings.LastIndex(text, "\n")+1:]), &medians))
+	etcdtest.NoError(t, json.Unmarshal([]byte(text[strings.LastIndex(text, "\n")+1:]), &medians))
 	return medians
 }

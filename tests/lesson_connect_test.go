@@ -108,7 +108,7 @@ func TestConnectWithoutLeader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			etcd := etcdtest.Etcd(t, cluster.Config{Members: 3})
-			harness.NoError(t, befall(etcd.Members))
+			etcdtest.NoError(t, befall(etcd.Members))
 			harness.AwaitNoLeader(t, etcd.Members[0])
 			connects(t, etcd.Endpoints()[0], []string{shortTimeout}, "has no leader: it reaches too few members", "majority")
 		})
@@ -136,7 +136,7 @@ func connects(t *testing.T, endpoint string, env []string, cause, next string) {
 		t.Fatalf("status %d, want 1 and three lines:\n%s%s", got.Status, got.Stdout, got.Stderr)
 	}
 	readme, err := os.ReadFile(filepath.Join(harness.Root, "README.md"))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	if !strings.Contains(string(readme), cause) {
 		t.Errorf("README.md does not explain %q", cause)
 	}
@@ -199,8 +199,8 @@ func TestNamespace(t *testing.T) {
 			}
 		}
 	}
-	get, err := client.Get(harness.Soon(t), "", clientv3.WithFromKey(), clientv3.WithKeysOnly())
-	harness.NoError(t, err)
+	get, err := client.Get(etcdtest.Soon(t), "", clientv3.WithFromKey(), clientv3.WithKeysOnly())
+	etcdtest.NoError(t, err)
 	counts := map[string]int{}
 	for _, kv := range get.Kvs {
 		namespace, _, _ := strings.Cut(string(kv.Key), "/")

@@ -34,8 +34,8 @@ func TestFlagsOutOfRange(t *testing.T) {
 			t.Errorf("%s %s %q\n%s%s", c.lesson, c.flag, c.value, got.Stdout, got.Stderr)
 		}
 	}
-	get, err := client.Get(harness.Soon(t), "/")
-	harness.NoError(t, err)
+	get, err := client.Get(etcdtest.Soon(t), "/")
+	etcdtest.NoError(t, err)
 	if get.Header.Revision != 1 {
 		t.Errorf("etcd was changed: it is at revision %d", get.Header.Revision)
 	}
@@ -58,20 +58,20 @@ func TestOwnPrefix(t *testing.T) {
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	root := etcdtest.Connect(t, etcd.Endpoints()...)
 	const prefix = "/class/ann/"
-	lease, err := root.Grant(harness.Soon(t), 600)
-	harness.NoError(t, err)
-	if _, err := root.Put(harness.Soon(t), "/class/ben/secret", "", clientv3.WithLease(lease.ID)); err != nil {
+	lease, err := root.Grant(etcdtest.Soon(t), 600)
+	etcdtest.NoError(t, err)
+	if _, err := root.Put(etcdtest.Soon(t), "/class/ben/secret", "", clientv3.WithLease(lease.ID)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = root.RoleAdd(harness.Soon(t), "ann")
-	harness.NoError(t, err)
-	_, err = root.RoleGrantPermission(harness.Soon(t), "ann", prefix,
+	_, err = root.RoleAdd(etcdtest.Soon(t), "ann")
+	etcdtest.NoError(t, err)
+	_, err = root.RoleGrantPermission(etcdtest.Soon(t), "ann", prefix,
 		clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))
-	harness.NoError(t, err)
-	_, err = root.UserAdd(harness.Soon(t), "ann", "secret")
-	harness.NoError(t, err)
-	_, err = root.UserGrantRole(harness.Soon(t), "ann", "ann")
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
+	_, err = root.UserAdd(etcdtest.Soon(t), "ann", "secret")
+	etcdtest.NoError(t, err)
+	_, err = root.UserGrantRole(etcdtest.Soon(t), "ann", "ann")
+	etcdtest.NoError(t, err)
 	harness.EnableAuth(t, root, "secret")
 	env := []string{harness.Patient, "ETCDCTL_USER=ann:secret", "ETCD_NAMESPACE=/class/ann"}
 	for _, lesson := range harness.Lessons {
@@ -88,8 +88,8 @@ func TestConcurrency(t *testing.T) {
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	got := harness.Run(t, etcd.Endpoints()[0], nil, "concurrency")
 	got.Want(t, 0, "put /cron/jobs/job9 as the owner of the lock\n", "")
-	get, err := client.Get(harness.Soon(t), "/cron/jobs/job9")
-	harness.NoError(t, err)
+	get, err := client.Get(etcdtest.Soon(t), "/cron/jobs/job9")
+	etcdtest.NoError(t, err)
 	if get.Count != 1 || string(get.Kvs[0].Value) != "done" {
 		t.Errorf("the result is %v", get.Kvs)
 	}

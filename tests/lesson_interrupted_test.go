@@ -35,7 +35,7 @@ func TestCtrlC(t *testing.T) {
 		t.Run(c.lesson+", "+c.signal.String(), func(t *testing.T) {
 			p := harness.Start(t, endpoint, nil, c.lesson, c.flags...)
 			p.Await(t, c.sign)
-			harness.NoError(t, p.Process.Signal(c.signal))
+			etcdtest.NoError(t, p.Process.Signal(c.signal))
 			got := p.Wait(t)
 			if got.Status < 0 || got.Status > 1 || strings.Count(got.Stderr, "\n") > 1 {
 				t.Errorf("status %d\n%s", got.Status, got.Stderr)
@@ -86,9 +86,9 @@ type granting struct {
 func startGranting(t *testing.T, lesson string) granting {
 	t.Helper()
 	network, err := relay.Start(etcdtest.Etcd(t, cluster.Config{}).Endpoints()[0], 0)
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	t.Cleanup(network.Close)
-	harness.NoError(t, network.Ready(harness.Soon(t)))
+	etcdtest.NoError(t, network.Ready(etcdtest.Soon(t)))
 	granted, answer := make(chan *relay.Call, 1), make(chan relay.Verdict)
 	network.Hook(func(m *relay.Message) relay.Verdict {
 		if m.Method != pb.Lease_LeaseGrant_FullMethodName || !m.Answered {
@@ -104,7 +104,7 @@ func startGranting(t *testing.T, lesson string) granting {
 	select {
 	case call := <-granted:
 		return granting{p, network, call, answer}
-	case <-time.After(harness.Limit):
+	case <-time.After(etcdtest.Limit):
 		t.Fatal("etcd grants no lease")
 		return granting{}
 	}
@@ -117,9 +117,9 @@ func TestSecondCtrlC(t *testing.T) {
 	member := etcdtest.Etcd(t, cluster.Config{}).Members[0]
 	p := harness.Start(t, member.Endpoint, nil, "08-txn-lock", "-work", "1h", "-ttl", "600")
 	p.Await(t, "has the lock")
-	harness.NoError(t, member.Pause())
+	etcdtest.NoError(t, member.Pause())
 	// Two signals that come together are one.
-	harness.Eventually(t, "it ends", func() bool {
+	etcdtest.Eventually(t, "it ends", func() bool {
 		p.Process.Signal(syscall.SIGINT)
 		return p.HasEnded()
 	})
@@ -131,11 +131,11 @@ func TestSecondCtrlC(t *testing.T) {
 func TestCtrlCWhileConnecting(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	defer listener.Close()
 	p := harness.Start(t, listener.Addr().String(), []string{harness.Patient}, "02-put")
 	conn, err := listener.Accept()
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	defer conn.Close()
 	harness.Interrupt(t, p)
 	got := inTimeOf(t, p)

@@ -39,11 +39,11 @@ func TestLostLockEndsTheWork(t *testing.T) {
 	ann := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "5m", "-ttl", "12")
 	ann.Await(t, "ann has the lock")
 
-	lock, err := client.Get(harness.Soon(t), lockKey)
+	lock, err := client.Get(etcdtest.Soon(t), lockKey)
 	if err != nil || lock.Count != 1 {
 		t.Fatal(lock, err)
 	}
-	if _, err := client.Revoke(harness.Soon(t), clientv3.LeaseID(lock.Kvs[0].Lease)); err != nil {
+	if _, err := client.Revoke(etcdtest.Soon(t), clientv3.LeaseID(lock.Kvs[0].Lease)); err != nil {
 		t.Fatal(err)
 	}
 	got := ann.Wait(t)
@@ -62,12 +62,12 @@ func TestWaiterSaysWhyItEnds(t *testing.T) {
 	ann.Await(t, "ann has the lock")
 	ben := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-ttl", "1", "-wait")
 	ben.Await(t, "ben waits: ann has it")
-	harness.NoError(t, ben.Process.Signal(syscall.SIGSTOP))
-	harness.Eventually(t, "the lease of the one that is paused ends", func() bool {
-		leases, err := client.Leases(harness.Soon(t))
+	etcdtest.NoError(t, ben.Process.Signal(syscall.SIGSTOP))
+	etcdtest.Eventually(t, "the lease of the one that is paused ends", func() bool {
+		leases, err := client.Leases(etcdtest.Soon(t))
 		return err == nil && len(leases.Leases) == 1
 	})
-	harness.NoError(t, ben.Process.Signal(syscall.SIGCONT))
+	etcdtest.NoError(t, ben.Process.Signal(syscall.SIGCONT))
 	ben.Wait(t).Want(t, 1, "", "the lease is lost")
 	cat := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "cat", "-wait")
 	cat.Await(t, "cat waits: ann has it")
@@ -117,14 +117,14 @@ func TestPausedHolderIsRefused(t *testing.T) {
 	client := etcdtest.Connect(t, endpoint)
 	ann := harness.Start(t, endpoint, nil, "08-txn-lock", "-name", "ann", "-work", "5s", "-ttl", "1")
 	ann.Await(t, "ann has the lock")
-	harness.NoError(t, ann.Process.Signal(syscall.SIGSTOP))
+	etcdtest.NoError(t, ann.Process.Signal(syscall.SIGSTOP))
 	ben := harness.Run(t, endpoint, nil, "08-txn-lock", "-name", "ben", "-work", "1ms", "-wait", "-ttl", "60")
 	ben.Want(t, 0, `"done by ben, token`, "")
-	harness.NoError(t, ann.Process.Signal(syscall.SIGCONT))
+	etcdtest.NoError(t, ann.Process.Signal(syscall.SIGCONT))
 	// It has noticed the loss before it writes, or it is refused when it does.
 	comesOut(t, ann.Wait(t), "is stale|the lease is lost")
-	result, err := client.Get(harness.Soon(t), "/cron/jobs/job9")
-	harness.NoError(t, err)
+	result, err := client.Get(etcdtest.Soon(t), "/cron/jobs/job9")
+	etcdtest.NoError(t, err)
 	if result.Count != 1 || !strings.HasPrefix(string(result.Kvs[0].Value), "done by ben,") {
 		t.Errorf("the result is %v", result.Kvs)
 	}
@@ -146,7 +146,7 @@ func TestCutOffHolder(t *testing.T) {
 	ann.Await(t, "ann has the lock")
 	ben := harness.Start(t, strings.Join(followers, ","), nil, "08-txn-lock", "-name", "ben", "-ttl", "20", "-work", "0s", "-wait")
 	ben.Await(t, "ben waits: ann has it")
-	harness.NoError(t, leader.Cut())
+	etcdtest.NoError(t, leader.Cut())
 	cut := time.Now()
 	ben.Await(t, "ben has the lock")
 	passed := time.Since(cut)
@@ -158,9 +158,9 @@ func TestCutOffHolder(t *testing.T) {
 		t.Errorf("it has written:\n%s", got.Stdout)
 	}
 	ben.Wait(t).Want(t, 0, "", "")
-	harness.NoError(t, leader.Heal())
-	harness.Eventually(t, "the one that was cut off has what the other wrote", func() bool {
-		get, err := etcdtest.Connect(t, leader.Endpoint).Get(harness.Soon(t), resultKey)
+	etcdtest.NoError(t, leader.Heal())
+	etcdtest.Eventually(t, "the one that was cut off has what the other wrote", func() bool {
+		get, err := etcdtest.Connect(t, leader.Endpoint).Get(etcdtest.Soon(t), resultKey)
 		return err == nil && get.Count == 1 && strings.HasPrefix(string(get.Kvs[0].Value), "done by ben")
 	})
 }

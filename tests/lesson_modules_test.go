@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/version"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -28,7 +29,7 @@ func TestOneEtcdVersion(t *testing.T) {
 	tags := regexp.MustCompile(`quay\.io/coreos/etcd:([\w.-]+)`)
 	for _, name := range []string{"docker-compose.yml", "README.md"} {
 		text, err := os.ReadFile(filepath.Join(harness.Root, name))
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		found := tags.FindAllSubmatch(text, -1)
 		if len(found) == 0 && name == "docker-compose.yml" {
 			t.Errorf("%s names no image", name)
@@ -75,7 +76,7 @@ func TestModules(t *testing.T) {
 func TestLessonFiles(t *testing.T) {
 	for _, lesson := range harness.Lessons {
 		files, err := os.ReadDir(filepath.Join(harness.Root, lesson))
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		for _, file := range files {
 			name := lesson + "/" + file.Name()
 			switch name {
@@ -87,7 +88,7 @@ func TestLessonFiles(t *testing.T) {
 				continue
 			}
 			source, err := os.ReadFile(filepath.Join(harness.Root, name))
-			harness.NoError(t, err)
+			etcdtest.NoError(t, err)
 			code, limit := 0, 80
 			if lesson == "05-lease" {
 				limit = 90

@@ -133,8 +133,8 @@ func TestFailedWriteEndsTheWatch(t *testing.T) {
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	full := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}
-	_, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(harness.Soon(t), full)
-	harness.NoError(t, err)
+	_, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(etcdtest.Soon(t), full)
+	etcdtest.NoError(t, err)
 	harness.Run(t, etcd.Endpoints()[0], nil, "06-watch", "-for", "1h").Want(t, 1, "", "space exceeded (compact the history")
 }
 

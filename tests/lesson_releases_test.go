@@ -76,8 +76,8 @@ func tourOf(t *testing.T, release, program string, members int) []string {
 	etcd := etcdtest.Etcd(t, cluster.Config{Program: program, Members: members})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	for _, endpoint := range etcd.Endpoints() {
-		status, err := client.Status(harness.Soon(t), endpoint)
-		harness.NoError(t, err)
+		status, err := client.Status(etcdtest.Soon(t), endpoint)
+		etcdtest.NoError(t, err)
 		if status.Version != release {
 			t.Errorf("%s is etcd %s, want %s", endpoint, status.Version, release)
 		}
@@ -102,10 +102,10 @@ func buildServer(t *testing.T, release string) string {
 	t.Helper()
 	dir := t.TempDir()
 	source, err := os.ReadFile(filepath.Join("testdata", "server", "main.go"))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	mod := "module server\n\ngo 1.26.0\n\nrequire go.etcd.io/etcd/server/v3 v" + release + "\n"
 	for name, content := range map[string][]byte{"main.go": source, "go.mod": []byte(mod)} {
-		harness.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+		etcdtest.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
 	program := filepath.Join(dir, "etcd")
 	// With -mod=mod the build completes go.mod and go.sum.

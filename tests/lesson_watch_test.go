@@ -25,18 +25,18 @@ func TestFollowWaitsForLeader(t *testing.T) {
 	lesson := harness.Start(t, watched.Endpoint, nil, "06-watch", "-for", "5m")
 	lesson.Await(t, "DELETE")
 	for _, m := range etcd.Members[1:] {
-		harness.NoError(t, m.Kill())
+		etcdtest.NoError(t, m.Kill())
 	}
 	lesson.Await(t, "no leader")
 	before, began, asked := watchRequests(t, watched), time.Now(), 0
-	harness.Eventually(t, "it asks again, and again", func() bool {
+	etcdtest.Eventually(t, "it asks again, and again", func() bool {
 		asked = watchRequests(t, watched) - before
 		return asked >= 4
 	})
 	if took := time.Since(began); took < time.Duration(asked)*100*time.Millisecond {
 		t.Errorf("without a leader it asks %d times in %v", asked, took)
 	}
-	harness.NoError(t, etcd.Restart(harness.Soon(t), etcd.Members[1:]))
+	etcdtest.NoError(t, etcd.Restart(etcdtest.Soon(t), etcd.Members[1:]))
 	harness.Put(t, etcdtest.Connect(t, etcd.Endpoints()...), watchDir+"mine", "after all")
 	lesson.Await(t, `"after all"`)
 	harness.Interrupt(t, lesson)
@@ -59,7 +59,7 @@ func TestFollowSlowly(t *testing.T) {
 	prints, end := startFollow(t, etcd.Members[0].Endpoint)
 	prints("present")
 	const many = 2100 // etcd sends up to 1000 revisions at once.
-	ctx, cancel := context.WithTimeout(t.Context(), harness.Limit)
+	ctx, cancel := context.WithTimeout(t.Context(), etcdtest.Limit)
 	defer cancel()
 	var writers sync.WaitGroup
 	for range 21 {
@@ -75,10 +75,10 @@ func TestFollowSlowly(t *testing.T) {
 	harness.Put(t, client, watchDir+"go", "")
 	prints("seen " + watchDir + "1")
 	for _, m := range etcd.Members[1:] {
-		harness.NoError(t, m.Kill())
+		etcdtest.NoError(t, m.Kill())
 	}
 	prints("no leader")
-	harness.NoError(t, etcd.Restart(harness.Soon(t), etcd.Members[1:]))
+	etcdtest.NoError(t, etcd.Restart(etcdtest.Soon(t), etcd.Members[1:]))
 	harness.Put(t, client, watchDir+"last", "")
 	prints("seen " + watchDir + "last")
 	got := end()
@@ -102,11 +102,11 @@ func TestFollowReadsWithoutLeader(t *testing.T) {
 	<-network.Used
 	others := harness.Others(etcd, alone)
 	for _, m := range others {
-		harness.NoError(t, m.Kill())
+		etcdtest.NoError(t, m.Kill())
 	}
 	network.Resume()
 	prints("no leader")
-	harness.NoError(t, etcd.Restart(harness.Soon(t), others))
+	etcdtest.NoError(t, etcd.Restart(etcdtest.Soon(t), others))
 	prints("present")
 	end().Want(t, 0, "", "")
 }
@@ -118,7 +118,7 @@ func startFollow(t *testing.T, endpoint string) (prints func(text string), end f
 	follower, stdin := harness.StartOverlaid(t, "06-watch", t.Name(), []string{"ETCDCTL_ENDPOINTS=" + endpoint})
 	prints = func(text string) {
 		t.Helper()
-		harness.NoError(t, follower.Printed(text, harness.Limit))
+		etcdtest.NoError(t, follower.Printed(text, etcdtest.Limit))
 	}
 	return prints, func() harness.Result {
 		t.Helper()
@@ -155,8 +155,8 @@ func TestWatchLeavesHungMember(t *testing.T) {
 // watchRequests returns how often a member was asked to watch.
 func watchRequests(t *testing.T, m *cluster.Member) int {
 	t.Helper()
-	count, err := harness.Machine.Metric(harness.Soon(t), m.Endpoint, "grpc_server_started_total{", `grpc_method="Watch"`)
-	harness.NoError(t, err)
+	count, err := harness.Machine.Metric(etcdtest.Soon(t), m.Endpoint, "grpc_server_started_total{", `grpc_method="Watch"`)
+	etcdtest.NoError(t, err)
 	return count
 }
 
@@ -168,14 +168,14 @@ func TestWatchSurvivesCompaction(t *testing.T) {
 	endpoint := etcd.Endpoints()[0]
 	lesson := harness.Start(t, endpoint, nil, "06-watch", "-for", "1h")
 	lesson.Await(t, "DELETE")
-	harness.NoError(t, lesson.Process.Signal(syscall.SIGSTOP))
-	harness.NoError(t, etcd.Members[0].Restart(harness.Soon(t)))
+	etcdtest.NoError(t, lesson.Process.Signal(syscall.SIGSTOP))
+	etcdtest.NoError(t, etcd.Members[0].Restart(etcdtest.Soon(t)))
 	client := etcdtest.Connect(t, endpoint)
 	for range 2 {
-		_, err := client.Compact(harness.Soon(t), harness.Put(t, client, watchDir+"mine", "missed"))
-		harness.NoError(t, err)
+		_, err := client.Compact(etcdtest.Soon(t), harness.Put(t, client, watchDir+"mine", "missed"))
+		etcdtest.NoError(t, err)
 	}
-	harness.NoError(t, lesson.Process.Signal(syscall.SIGCONT))
+	etcdtest.NoError(t, lesson.Process.Signal(syscall.SIGCONT))
 	lesson.Await(t, "the history was compacted")
 	lesson.Await(t, "1 keys")
 	harness.Put(t, client, watchDir+"mine", "seen")

@@ -88,22 +88,22 @@ func contendInClass(t *testing.T, r *room, seats []*seat) {
 	t.Helper()
 	// The teacher's keys let the test see the whole store.
 	authority, err := class.OpenAuthority(r.data)
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	secure, err := authority.Secure()
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	etcd := clientv3.Config{Endpoints: []string{fmt.Sprint("https://127.0.0.1:", r.port+1)}, TLS: secure.Client}
 	_, record := recordEtcd(t, history.Source{Etcd: etcd})
 	first := record.Last()
 	atOnce(seats, func(s *seat) { succeeds(t, s.common, "08-txn-lock", "-name", s.name, "-wait", "-work", "1ms") })
 	lock, result := class.Prefix(class.Common)+lockKey, class.Prefix(class.Common)+resultKey
-	harness.Eventually(t, "all results are recorded", func() bool {
+	etcdtest.Eventually(t, "all results are recorded", func() bool {
 		last := record.Present().Get(result)
 		return last != nil && last.Version >= int64(len(seats))
 	})
 	two, err := judge.OneHolder(record, first, record.Last(), judge.Key(lock))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	stale, err := judge.Fenced(record, first, record.Last(), judge.Key(result), tokenOf(lock))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	for _, breach := range append(two, stale...) {
 		t.Error(breach)
 	}
@@ -160,7 +160,7 @@ func TestClassMajorityProof(t *testing.T) {
 	own := etcdtest.Connect(t, ann.own)
 	seesPut := func(value string) {
 		t.Helper()
-		harness.Eventually(t, "etcd writes again", func() bool {
+		etcdtest.Eventually(t, "etcd writes again", func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			_, err := own.Put(ctx, "/cron/jobs/watch/mine", value)

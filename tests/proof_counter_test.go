@@ -292,7 +292,7 @@ func TestCounterProof(t *testing.T) {
 	more := func(calls int) {
 		t.Helper()
 		from := c.answered.Load()
-		harness.Within(t, 5*time.Minute, "calls are answered", func() bool {
+		etcdtest.Within(t, 5*time.Minute, "calls are answered", func() bool {
 			return c.answered.Load() >= from+int64(calls)
 		})
 	}
@@ -300,7 +300,7 @@ func TestCounterProof(t *testing.T) {
 		more(least / (2 * kills))
 		killed := harness.KillLeader(t, c.etcd)
 		more(least / (2 * kills))
-		harness.NoError(t, killed.Start(harness.Soon(t)))
+		etcdtest.NoError(t, killed.Start(etcdtest.Soon(t)))
 	}
 	more(least / 2)
 	stop()
@@ -419,7 +419,7 @@ func (c *counter) get(n int, key string) (call, bool) {
 // last reads the key when no client does anything any more.
 func (c *counter) last(t *testing.T, key string) {
 	t.Helper()
-	harness.Eventually(t, key+" is read", func() bool {
+	etcdtest.Eventually(t, key+" is read", func() bool {
 		_, ok := c.get(0, key)
 		return ok
 	})

@@ -43,25 +43,25 @@ func TestHistoryProof(t *testing.T) {
 		awaitRevision(t, recorder, record, from+each/2)
 		switch round % 4 {
 		case 0:
-			harness.NoError(t, harness.KillLeader(t, etcd).Start(harness.Soon(t)))
+			etcdtest.NoError(t, harness.KillLeader(t, etcd).Start(etcdtest.Soon(t)))
 		case 1:
 			compacted = record.Last() - 10
-			_, err := client.Compact(harness.Soon(t), compacted)
-			harness.NoError(t, err)
+			_, err := client.Compact(etcdtest.Soon(t), compacted)
+			etcdtest.NoError(t, err)
 		case 2:
-			harness.NoError(t, etcd.Members[random.IntN(3)].Restart(harness.Soon(t)))
+			etcdtest.NoError(t, etcd.Members[random.IntN(3)].Restart(etcdtest.Soon(t)))
 		case 3:
 			m := etcd.Members[random.IntN(3)]
-			harness.NoError(t, m.Pause())
+			etcdtest.NoError(t, m.Pause())
 			// Whoever asks it waits for 10 s, so there are few.
 			awaitRevision(t, recorder, record, record.Last()+20)
-			harness.NoError(t, m.Resume())
+			etcdtest.NoError(t, m.Resume())
 		}
 		awaitRevision(t, recorder, record, from+each)
 		stop()
 
-		get, err := client.Get(harness.Soon(t), "none")
-		harness.NoError(t, err)
+		get, err := client.Get(etcdtest.Soon(t), "none")
+		etcdtest.NoError(t, err)
 		last := get.Header.Revision
 		awaitRevision(t, recorder, record, last)
 		for n := max(from, compacted); n <= last; n++ {
@@ -81,8 +81,8 @@ func TestRecorderReadsOneRevision(t *testing.T) {
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	key := func(i int) string { return fmt.Sprintf("/k/%04d", i) }
 	for i := range 1000 {
-		_, err := client.Put(harness.Soon(t), key(i), "")
-		harness.NoError(t, err)
+		_, err := client.Put(etcdtest.Soon(t), key(i), "")
+		etcdtest.NoError(t, err)
 	}
 	repeat(t, 4, harness.Random(t), func(ctx context.Context, _ int, random *rand.Rand) {
 		client.Put(ctx, key(random.IntN(1000)), "again")
@@ -100,8 +100,8 @@ func TestRecorderKeepsItsRecord(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Etcd(t, cluster.Config{})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
-	_, err := client.Put(harness.Soon(t), "/k", "")
-	harness.NoError(t, err)
+	_, err := client.Put(etcdtest.Soon(t), "/k", "")
+	etcdtest.NoError(t, err)
 	var refused atomic.Bool
 	refuse := func(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn,
 		invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
@@ -114,15 +114,15 @@ func TestRecorderKeepsItsRecord(t *testing.T) {
 		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(refuse)}}})
 	put := func() {
 		t.Helper()
-		answer, err := client.Put(harness.Soon(t), "/k", "")
-		harness.NoError(t, err)
+		answer, err := client.Put(etcdtest.Soon(t), "/k", "")
+		etcdtest.NoError(t, err)
 		awaitRevision(t, recorder, record, answer.Header.Revision)
 	}
 	put() // What is asked about is the last change that was recorded.
-	harness.NoError(t, etcd.Members[0].Kill())
-	harness.Eventually(t, "the recorder has noticed", func() bool { return recorder.Trouble() != nil })
-	harness.NoError(t, etcd.Members[0].Start(harness.Soon(t)))
-	harness.Eventually(t, "the recorder has asked", refused.Load)
+	etcdtest.NoError(t, etcd.Members[0].Kill())
+	etcdtest.Eventually(t, "the recorder has noticed", func() bool { return recorder.Trouble() != nil })
+	etcdtest.NoError(t, etcd.Members[0].Start(etcdtest.Soon(t)))
+	etcdtest.Eventually(t, "the recorder has asked", refused.Load)
 	put()
 }
 
@@ -152,8 +152,8 @@ func scribble(ctx context.Context, client *clientv3.Client, random *rand.Rand) {
 // compareAt compares the store at a revision with etcd's own answer.
 func compareAt(t *testing.T, client *clientv3.Client, record *history.Record, revision int64) {
 	t.Helper()
-	get, err := client.Get(harness.Soon(t), "\x00", clientv3.WithFromKey(), clientv3.WithRev(revision))
-	harness.NoError(t, err)
+	get, err := client.Get(etcdtest.Soon(t), "\x00", clientv3.WithFromKey(), clientv3.WithRev(revision))
+	etcdtest.NoError(t, err)
 	want := map[string]history.KeyValue{}
 	for _, kv := range get.Kvs {
 		made := *history.NewKeyValue(kv)
@@ -161,7 +161,7 @@ func compareAt(t *testing.T, client *clientv3.Client, record *history.Record, re
 		want[made.Key] = made
 	}
 	moment, err := record.At(revision)
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	got := map[string]history.KeyValue{}
 	for kv := range moment.Range("") {
 		got[kv.Key] = *kv
@@ -194,17 +194,17 @@ func TestAnotherStore(t *testing.T) {
 			}
 			recorder, old := recordEtcd(t, source)
 			for i := range 5 {
-				_, err := client.Put(harness.Soon(t), fmt.Sprint("/old/", i), "")
-				harness.NoError(t, err)
+				_, err := client.Put(etcdtest.Soon(t), fmt.Sprint("/old/", i), "")
+				etcdtest.NoError(t, err)
 			}
 			awaitRevision(t, recorder, old, 6)
-			harness.NoError(t, etcd.Reset(harness.Soon(t)))
+			etcdtest.NoError(t, etcd.Reset(etcdtest.Soon(t)))
 			for i := range c.after {
-				_, err := client.Put(harness.Soon(t), fmt.Sprint("/new/", i), "")
-				harness.NoError(t, err)
+				_, err := client.Put(etcdtest.Soon(t), fmt.Sprint("/new/", i), "")
+				etcdtest.NoError(t, err)
 			}
 			last := int64(1 + c.after)
-			harness.Eventually(t, "the new store is recorded", func() bool {
+			etcdtest.Eventually(t, "the new store is recorded", func() bool {
 				now := recorder.Record()
 				return now != old && now.Last() == last
 			})

@@ -28,28 +28,28 @@ func TestHowLeasesEnd(t *testing.T) {
 			endpoints = []string{r.Address}
 		}
 		recorder, _ := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: endpoints}})
-		harness.Eventually(t, "the members have counted", func() bool { return recorder.Renewals() == 0 })
+		etcdtest.Eventually(t, "the members have counted", func() bool { return recorder.Renewals() == 0 })
 		return recorder, etcdtest.Connect(t, etcd.Endpoints()...), etcd, r
 	}
 	grant := func(t *testing.T, client *clientv3.Client, ttl int64, keys ...string) clientv3.LeaseID {
 		t.Helper()
-		lease, err := client.Grant(harness.Soon(t), ttl)
-		harness.NoError(t, err)
+		lease, err := client.Grant(etcdtest.Soon(t), ttl)
+		etcdtest.NoError(t, err)
 		for _, key := range keys {
-			_, err := client.Put(harness.Soon(t), key, "", clientv3.WithLease(lease.ID))
-			harness.NoError(t, err)
+			_, err := client.Put(etcdtest.Soon(t), key, "", clientv3.WithLease(lease.ID))
+			etcdtest.NoError(t, err)
 		}
 		return lease.ID
 	}
 	revoke := func(t *testing.T, client *clientv3.Client, lease clientv3.LeaseID) {
 		t.Helper()
-		_, err := client.Revoke(harness.Soon(t), lease)
-		harness.NoError(t, err)
+		_, err := client.Revoke(etcdtest.Soon(t), lease)
+		etcdtest.NoError(t, err)
 	}
 	// known waits for a lease to be known by etcd's own words.
 	known := func(t *testing.T, recorder *history.Recorder, lease clientv3.LeaseID) (known history.Lease) {
 		t.Helper()
-		harness.Eventually(t, "the lease is asked for", func() bool {
+		etcdtest.Eventually(t, "the lease is asked for", func() bool {
 			for _, l := range recorder.Record().Present().Leases() {
 				if l.ID == int64(lease) && l.TTL > 0 {
 					known = l
@@ -83,8 +83,8 @@ func TestHowLeasesEnd(t *testing.T) {
 		for range 2 {
 			known(t, recorder, grant(t, client, 1, "/a", "/b"))
 			known(t, recorder, grant(t, client, 1))
-			harness.Eventually(t, "they expire", func() bool {
-				list, err := client.Leases(harness.Soon(t))
+			etcdtest.Eventually(t, "they expire", func() bool {
+				list, err := client.Leases(etcdtest.Soon(t))
 				return err == nil && len(list.Leases) == 0
 			})
 		}
@@ -106,8 +106,8 @@ func TestHowLeasesEnd(t *testing.T) {
 	t.Run("deleted before", func(t *testing.T) {
 		recorder, client, _, _ := record(t, 1)
 		lease := grant(t, client, 60, "/a")
-		_, err := client.Delete(harness.Soon(t), "/a")
-		harness.NoError(t, err)
+		_, err := client.Delete(etcdtest.Soon(t), "/a")
+		etcdtest.NoError(t, err)
 		known(t, recorder, lease)
 		revoke(t, client, lease)
 		awaitEnds(t, recorder, "revoked with 0")
@@ -142,9 +142,9 @@ func TestHowLeasesEnd(t *testing.T) {
 		recorder, client, etcd, _ := record(t, 1)
 		lease := grant(t, client, 2, "/a")
 		known(t, recorder, lease)
-		harness.NoError(t, etcd.Members[0].Kill())
-		harness.NoError(t, etcd.Members[0].Start(harness.Soon(t)))
-		harness.Eventually(t, "the lease ends", func() bool { return ends(recorder) != "" })
+		etcdtest.NoError(t, etcd.Members[0].Kill())
+		etcdtest.NoError(t, etcd.Members[0].Start(etcdtest.Soon(t)))
+		etcdtest.Eventually(t, "the lease ends", func() bool { return ends(recorder) != "" })
 		// It expired, which was counted by a member that has been asked never before.
 		if got := ends(recorder); strings.HasPrefix(got, "revoked") {
 			t.Errorf("leases have ended so: %s", got)
@@ -156,13 +156,13 @@ func TestHowLeasesEnd(t *testing.T) {
 		known(t, recorder, lease)
 		before := known(t, recorder, lease)
 		killed := harness.KillLeader(t, etcd)
-		harness.Eventually(t, "the deadline moves", func() bool {
+		etcdtest.Eventually(t, "the deadline moves", func() bool {
 			return known(t, recorder, lease).Early.After(before.Late)
 		})
 		if got := known(t, recorder, lease); got.Renewals != 0 {
 			t.Errorf("it was renewed %d times", got.Renewals)
 		}
-		harness.NoError(t, killed.Start(harness.Soon(t)))
+		etcdtest.NoError(t, killed.Start(etcdtest.Soon(t)))
 		revoke(t, client, lease)
 		awaitEnds(t, recorder, "revoked with 1")
 	})
@@ -172,11 +172,11 @@ func TestHowLeasesEnd(t *testing.T) {
 		known(t, recorder, lease)
 		renewals := 0
 		for end := time.Now().Add(4 * time.Second); time.Now().Before(end); renewals++ {
-			_, err := client.KeepAliveOnce(harness.Soon(t), lease)
-			harness.NoError(t, err)
+			_, err := client.KeepAliveOnce(etcdtest.Soon(t), lease)
+			etcdtest.NoError(t, err)
 			time.Sleep(200 * time.Millisecond)
 		}
-		harness.Eventually(t, fmt.Sprint(renewals, " renewals are counted"), func() bool {
+		etcdtest.Eventually(t, fmt.Sprint(renewals, " renewals are counted"), func() bool {
 			return recorder.Renewals() == renewals
 		})
 		known := known(t, recorder, lease).Renewals

@@ -171,8 +171,8 @@ func TestLeaseProof(t *testing.T) {
 	defer observers.Wait()
 	defer stop()
 	observer := etcdtest.Connect(t, etcd.Endpoints()...)
-	first, err := observer.Get(harness.Soon(t), "first")
-	harness.NoError(t, err)
+	first, err := observer.Get(etcdtest.Soon(t), "first")
+	etcdtest.NoError(t, err)
 	deletions := observer.Watch(observing, leasePrefix, clientv3.WithPrefix(),
 		clientv3.WithFilterPut(), clientv3.WithRev(first.Header.Revision+1))
 	observers.Go(func() {
@@ -189,7 +189,7 @@ func TestLeaseProof(t *testing.T) {
 			Logger:      zap.NewNop(),
 			DialOptions: []grpc.DialOption{grpc.WithChainStreamInterceptor(p.intercept)},
 		})
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		t.Cleanup(func() { client.Close() })
 		clients = append(clients, client)
 	}
@@ -207,10 +207,10 @@ func TestLeaseProof(t *testing.T) {
 		})
 	}
 	for i := range kills {
-		harness.Eventually(t, "enough leases are left", func() bool {
+		etcdtest.Eventually(t, "enough leases are left", func() bool {
 			return left.Load() > int64(count*(i+1)/(kills+2))
 		})
-		harness.NoError(t, harness.KillLeader(t, etcd).Start(harness.Soon(t)))
+		etcdtest.NoError(t, harness.KillLeader(t, etcd).Start(etcdtest.Soon(t)))
 	}
 	holders.Wait()
 	overdue := time.After(time.Minute)

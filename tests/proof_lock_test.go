@@ -79,9 +79,9 @@ func (a *arena) holders() []judge.Breach {
 	a.Helper()
 	lock := judge.Key(lockKey)
 	two, err := judge.OneHolder(a.record, 1, a.record.Last(), lock)
-	harness.NoError(a, err)
+	etcdtest.NoError(a, err)
 	unleased, err := judge.AlwaysLeased(a.record, 1, a.record.Last(), lock)
-	harness.NoError(a, err)
+	etcdtest.NoError(a, err)
 	return slices.Concat(two, unleased)
 }
 
@@ -89,7 +89,7 @@ func (a *arena) holders() []judge.Breach {
 func (a *arena) results() []judge.Breach {
 	a.Helper()
 	found, err := judge.Fenced(a.record, 1, a.record.Last(), judge.Key(resultKey), tokenOf(lockKey))
-	harness.NoError(a, err)
+	etcdtest.NoError(a, err)
 	return found
 }
 
@@ -205,8 +205,8 @@ func contend(t *testing.T, rules rules) *arena {
 		}
 	}
 
-	get, err := a.client.Get(harness.Soon(t), resultKey)
-	harness.NoError(t, err)
+	get, err := a.client.Get(etcdtest.Soon(t), resultKey)
+	etcdtest.NoError(t, err)
 	awaitRevision(t, recorder, record, get.Header.Revision)
 	a.turns = decode[turn](t, calls)
 	outcomes := map[string]int{}
@@ -271,7 +271,7 @@ func (a *arena) disturb(rules rules) {
 			a.Fatalf("it is not enough in time: %d writes", a.writes())
 		}
 		// The faults are spread over the run by what was written, not by time.
-		harness.Eventually(a, "results are written", func() bool { return a.writes() >= i*rules.each || rules.enough(a) })
+		etcdtest.Eventually(a, "results are written", func() bool { return a.writes() >= i*rules.each || rules.enough(a) })
 		f := revoked
 		if i%6 == 0 {
 			if len(turn) == 0 {
@@ -289,8 +289,8 @@ func (a *arena) disturb(rules rules) {
 // holder returns who has the lock now, as a process of contenders, and the key of the
 // lock. It waits until it is one of them.
 func (a *arena) holder() (process int, lock *mvccpb.KeyValue) {
-	harness.Eventually(a, "one of the processes has the lock", func() bool {
-		get, err := a.client.Get(harness.Soon(a), lockKey)
+	etcdtest.Eventually(a, "one of the processes has the lock", func() bool {
+		get, err := a.client.Get(etcdtest.Soon(a), lockKey)
 		if err != nil || get.Count == 0 {
 			return false
 		}
@@ -306,7 +306,7 @@ func (a *arena) holder() (process int, lock *mvccpb.KeyValue) {
 // it has lasted for most of its TTL of 2 s, and now another may have it.
 func (a *arena) runsOut(lock *mvccpb.KeyValue) bool {
 	began := time.Now()
-	harness.Eventually(a, "the lock is gone", func() bool {
+	etcdtest.Eventually(a, "the lock is gone", func() bool {
 		now := a.record.Present()
 		has := now.Get(lockKey)
 		return now.Revision >= lock.CreateRevision && (has == nil || has.Create != lock.CreateRevision)
@@ -320,7 +320,7 @@ func (a *arena) runsOut(lock *mvccpb.KeyValue) bool {
 
 func (a *arena) revoke() bool {
 	_, lock := a.holder()
-	_, err := a.client.Revoke(harness.Soon(a), clientv3.LeaseID(lock.Lease))
+	_, err := a.client.Revoke(etcdtest.Soon(a), clientv3.LeaseID(lock.Lease))
 	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		a.Error(err)
 	}
@@ -329,9 +329,9 @@ func (a *arena) revoke() bool {
 
 func (a *arena) pause() bool {
 	p, lock := a.holder()
-	harness.NoError(a, a.procs[p].Process.Signal(syscall.SIGSTOP))
+	etcdtest.NoError(a, a.procs[p].Process.Signal(syscall.SIGSTOP))
 	hit := a.runsOut(lock)
-	harness.NoError(a, a.procs[p].Process.Signal(syscall.SIGCONT))
+	etcdtest.NoError(a, a.procs[p].Process.Signal(syscall.SIGCONT))
 	return hit
 }
 

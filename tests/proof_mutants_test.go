@@ -666,7 +666,7 @@ func TestMutants(t *testing.T) {
 	t.Parallel()
 	for _, m := range mutants {
 		source, err := os.ReadFile(filepath.Join(harness.Root, m.file))
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		if n := strings.Count(string(source), m.old); n != 1 {
 			t.Errorf("%s, %s: it has %d times %q, want 1", m.file, m.broken, n, m.old)
 		}
@@ -741,9 +741,9 @@ func (m mutant) apply(t *testing.T, dir string) {
 	t.Helper()
 	name := filepath.Join(dir, m.file)
 	source, err := os.ReadFile(name)
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	broken := strings.Replace(string(source), m.old, m.new, 1)
-	harness.NoError(t, os.WriteFile(name, []byte(broken), 0o600))
+	etcdtest.NoError(t, os.WriteFile(name, []byte(broken), 0o600))
 	t.Cleanup(func() {
 		if err := os.WriteFile(name, source, 0o600); err != nil {
 			t.Error(err)
@@ -757,13 +757,13 @@ func checkMutantTests(t *testing.T) {
 	t.Helper()
 	var sources strings.Builder
 	files, err := filepath.Glob(filepath.Join(harness.Root, "tests", "*_test.go"))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	for _, file := range files {
 		if filepath.Base(file) == "proof_mutants_test.go" {
 			continue
 		}
 		source, err := os.ReadFile(file)
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		sources.Write(source)
 	}
 	text := strings.ReplaceAll(sources.String(), " ", "_") + syscall.SIGTERM.String()

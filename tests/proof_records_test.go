@@ -14,7 +14,6 @@ import (
 
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
-	"example.com/etcd-by-example/tests/internal/harness"
 )
 
 // keepFile returns a file for what a test sees. It is named when the test fails, and
@@ -22,7 +21,7 @@ import (
 func keepFile(t testing.TB, kind string) *os.File {
 	t.Helper()
 	file, err := os.CreateTemp(etcdtest.Lasting, strings.ReplaceAll(t.Name(), "/", "-")+"-*."+kind)
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	t.Cleanup(func() {
 		file.Close()
 		if t.Failed() {
@@ -56,7 +55,7 @@ func decode[T any](t testing.TB, file *os.File) (all []T) {
 		if errors.Is(err, io.EOF) {
 			return all
 		}
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		all = append(all, one)
 	}
 }
@@ -66,9 +65,9 @@ func decode[T any](t testing.TB, file *os.File) (all []T) {
 func recordEtcd(t *testing.T, source history.Source) (*history.Recorder, *history.Record) {
 	t.Helper()
 	recorder, err := history.Start(t.Context(), source)
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	t.Cleanup(recorder.Close)
-	harness.Eventually(t, "the store is read", func() bool { return recorder.Record().Last() > 0 })
+	etcdtest.Eventually(t, "the store is read", func() bool { return recorder.Record().Last() > 0 })
 	record := recorder.Record()
 	keep(t, "history", record.Save)
 	return recorder, record
@@ -78,7 +77,7 @@ func recordEtcd(t *testing.T, source history.Source) (*history.Recorder, *histor
 // the recorder has begun another one.
 func awaitRevision(t testing.TB, recorder *history.Recorder, record *history.Record, revision int64) {
 	t.Helper()
-	harness.Within(t, 5*time.Minute, "the record goes on", func() bool {
+	etcdtest.Within(t, 5*time.Minute, "the record goes on", func() bool {
 		return record.Last() >= revision || recorder.Record() != record
 	})
 	if recorder.Record() != record {

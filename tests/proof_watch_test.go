@@ -59,7 +59,7 @@ func judgeWrites(t *testing.T, record *history.Record, writes []write) (violatio
 		}
 	}
 	changes, err := record.Changes(2, record.Last())
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	theirs := judge.Prefix("/elsewhere/") // The faults write as well, where nobody else does.
 	came := map[string]bool{}
 	for _, c := range changes {
@@ -115,8 +115,8 @@ func TestWatchProof(t *testing.T) {
 	}
 	awaitRevision(t, p.recorder, p.record, revisions)
 	stop()
-	put, err := p.client.Put(harness.Soon(t), watchEnd, "end")
-	harness.NoError(t, err)
+	put, err := p.client.Put(etcdtest.Soon(t), watchEnd, "end")
+	etcdtest.NoError(t, err)
 	p.writes = append(p.writes, write{map[string]string{watchEnd: "end"}, put.Header.Revision})
 	last := put.Header.Revision
 	awaitRevision(t, p.recorder, p.record, last)
@@ -151,7 +151,7 @@ func TestWatchProof(t *testing.T) {
 			t.Errorf("follower %d got no progress notification", i)
 		}
 		found, err := judge.NothingMissed(p.record, 1, last, judge.Prefix(watchDir), answers)
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		for _, breach := range found[:min(10, len(found))] {
 			t.Errorf("follower %d: %s", i, breach)
 		}
@@ -233,8 +233,8 @@ func (p *watchProof) compact(*site) func() {
 	f := p.followers[p.random.IntN(followers)]
 	hold(f.network)
 	awaitRevision(p, p.recorder, p.record, p.record.Last()+50)
-	_, err := p.client.Compact(harness.Soon(p), p.record.Last())
-	harness.NoError(p, err)
+	_, err := p.client.Compact(etcdtest.Soon(p), p.record.Last())
+	etcdtest.NoError(p, err)
 	f.compactions++
 	return func() {
 		for _, r := range f.network {
@@ -254,7 +254,7 @@ func (p *watchProof) loseMajority(s *site) func() {
 	}
 	mend := lostMajority.strike(s)
 	for i, f := range p.followers {
-		harness.Eventually(p, fmt.Sprintf("follower %d sees no leader", i), func() bool {
+		etcdtest.Eventually(p, fmt.Sprintf("follower %d sees no leader", i), func() bool {
 			if f.HasEnded() {
 				p.Fatalf("follower %d has ended:\n%s%s", i, f.Stdout, f.Stderr)
 			}
@@ -269,11 +269,11 @@ func (f *follower) hears(t testing.TB) {
 	t.Helper()
 	heard := func() int {
 		text, err := os.ReadFile(f.answers.Name())
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		return bytes.Count(text, []byte(`"Changes":[`))
 	}
 	before := heard()
-	harness.Eventually(t, "a follower hears of a change", func() bool { return heard() > before })
+	etcdtest.Eventually(t, "a follower hears of a change", func() bool { return heard() > before })
 }
 
 // leaderless returns how often the follower has said that there is no leader.
@@ -307,7 +307,7 @@ func TestWritesChecker(t *testing.T) {
 		{"not asked for", "nobody wrote", all, right[1:]},
 	} {
 		record := history.New(history.Limits{}, 1, nil, time.Now())
-		harness.NoError(t, record.Append(c.changes, time.Now()))
+		etcdtest.NoError(t, record.Append(c.changes, time.Now()))
 		found := strings.Join(judgeWrites(t, record, c.writes), "; ")
 		if (c.want == "") != (found == "") || !strings.Contains(found, c.want) {
 			t.Errorf("%s: found %q, want %q", c.name, found, c.want)

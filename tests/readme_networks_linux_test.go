@@ -16,13 +16,13 @@ import (
 func TestNetworks(t *testing.T) {
 	t.Parallel()
 	before, err := os.Readlink("/proc/self/ns/net")
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	one, err := harness.NewNetwork(t)
 	if err != nil {
 		etcdtest.SkipUnlessCI(t, err)
 	}
 	other, err := harness.NewNetwork(t)
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	var listener net.Listener
 	if err := one(func() (err error) {
 		listener, err = net.Listen("tcp", "127.0.0.1:0")

@@ -15,6 +15,7 @@ import (
 	"github.com/yuin/goldmark/ast"
 
 	"example.com/etcd-by-example/classroom/check"
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 	"example.com/etcd-by-example/tests/internal/transcript"
 )
@@ -67,13 +68,13 @@ func TestPageRules(t *testing.T) {
 func readPages(t *testing.T) []*transcript.Page {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(harness.Root, "docs", "*.md"))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	var pages []*transcript.Page
 	for _, name := range append([]string{filepath.Join(harness.Root, "README.md")}, names...) {
 		source, err := os.ReadFile(name)
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		name, err := filepath.Rel(harness.Root, name)
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		p, err := transcript.Parse(source)
 		if err != nil {
 			t.Fatalf("%s, %v", name, err)
@@ -112,7 +113,7 @@ func checkCommands(t *testing.T, pages []*transcript.Page) {
 			// The exercises have one command, with a number each.
 			if number, ok := strings.CutPrefix(span, "go run ./classroom check start "); ok {
 				_, err := check.Find(number)
-				harness.NoError(t, err)
+				etcdtest.NoError(t, err)
 				continue
 			}
 			if !slices.ContainsFunc(commands, func(command string) bool { return strings.HasPrefix(command, span) }) {
@@ -128,10 +129,10 @@ func lessonCode(t *testing.T) string {
 	var code strings.Builder
 	for _, folder := range slices.Concat(harness.Lessons, []string{"shared", "tests/testdata/*"}) {
 		files, err := filepath.Glob(filepath.Join(harness.Root, folder, "*.go"))
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		for _, file := range files {
 			source, err := os.ReadFile(file)
-			harness.NoError(t, err)
+			etcdtest.NoError(t, err)
 			code.WriteString(flat(string(source)))
 		}
 	}

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"example.com/etcd-by-example/tests/internal/harness"
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // TestTestsAreListed holds the table of tests/README.md to the tests that there are.
 func TestTestsAreListed(t *testing.T) {
 	page, err := os.ReadFile("README.md")
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	test := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
 	var listed, written []string
 	for line := range strings.Lines(string(page)) {
@@ -24,10 +24,10 @@ func TestTestsAreListed(t *testing.T) {
 	}
 	for _, pattern := range []string{"*_test.go", "internal/transcript/*_test.go"} {
 		files, err := filepath.Glob(pattern)
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		for _, name := range files {
 			source, err := os.ReadFile(name)
-			harness.NoError(t, err)
+			etcdtest.NoError(t, err)
 			for _, found := range test.FindAllSubmatch(source, -1) {
 				written = append(written, string(found[1]))
 			}

@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 )
@@ -41,5 +42,19 @@ func NoError(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Refused fails the test when err does not have the text, or is not nil when there
+// is none.
+func Refused(t testing.TB, err error, text string) {
+	t.Helper()
+	switch {
+	case text == "" && err != nil:
+		t.Errorf("refused: %v", err)
+	case text != "" && err == nil:
+		t.Error("it passes")
+	case text != "" && !strings.Contains(err.Error(), text):
+		t.Errorf("refused for another reason than %q: %v", text, err)
 	}
 }

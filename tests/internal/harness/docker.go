@@ -21,7 +21,7 @@ import (
 // an engine without Compose.
 func ComposeCommands(t *testing.T) (commands [][]string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), Limit)
+	ctx, cancel := context.WithTimeout(context.Background(), etcdtest.Limit)
 	defer cancel()
 	output, err := exec.CommandContext(ctx, "docker", "info").CombinedOutput()
 	if err != nil {
@@ -44,7 +44,7 @@ func ComposeCommands(t *testing.T) (commands [][]string) {
 // modules with the same content. That is done once for all tests.
 func EtcdImage(t *testing.T) {
 	t.Helper()
-	NoError(t, findImage())
+	etcdtest.NoError(t, findImage())
 }
 
 var findImage = sync.OnceValue(func() error {
@@ -114,7 +114,7 @@ func ComposeAtEnd(t *testing.T, project string) {
 		"docker network ls --quiet" + of + " | xargs -r docker network rm",
 		"docker volume ls --quiet" + of + " | xargs -r docker volume rm --force",
 	} {
-		NoError(t, etcdtest.AtEnd(command))
+		etcdtest.NoError(t, etcdtest.AtEnd(command))
 	}
 }
 

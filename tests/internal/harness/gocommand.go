@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // GoJSON decodes the JSON that a go command prints.
@@ -14,5 +16,5 @@ func GoJSON(t *testing.T, into any, args ...string) {
 	if err != nil {
 		t.Fatalf("go %s: %v", strings.Join(args, " "), err)
 	}
-	NoError(t, json.Unmarshal(output, into))
+	etcdtest.NoError(t, json.Unmarshal(output, into))
 }

@@ -18,7 +18,7 @@ func Leader(t testing.TB, etcd *cluster.Cluster) *cluster.Member {
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	defer client.Close()
 	var found *cluster.Member
-	Eventually(t, "a member leads", func() bool {
+	etcdtest.Eventually(t, "a member leads", func() bool {
 		found, _ = Leading(t.Context(), client, etcd)
 		return found != nil
 	})
@@ -36,8 +36,8 @@ func AwaitNoLeader(t testing.TB, member *cluster.Member) {
 	t.Helper()
 	client := etcdtest.Connect(t, member.Endpoint)
 	defer client.Close()
-	Eventually(t, member.Name+" has no leader", func() bool {
-		status, err := client.Status(Soon(t), member.Endpoint)
+	etcdtest.Eventually(t, member.Name+" has no leader", func() bool {
+		status, err := client.Status(etcdtest.Soon(t), member.Endpoint)
 		return err == nil && status.Leader == 0
 	})
 }
@@ -47,7 +47,7 @@ func AwaitNoLeader(t testing.TB, member *cluster.Member) {
 func KillLeader(t testing.TB, etcd *cluster.Cluster) *cluster.Member {
 	t.Helper()
 	killed := Leader(t, etcd)
-	NoError(t, killed.Kill())
+	etcdtest.NoError(t, killed.Kill())
 	Leader(t, etcd)
 	return killed
 }

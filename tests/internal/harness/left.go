@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // PutNeighbours puts keys of somebody else next to the lessons' own, and above them. It
@@ -22,8 +24,8 @@ func PutNeighbours(t testing.TB, client *clientv3.Client) (untouched func()) {
 		Put(t, client, key, "other")
 	}
 	list := func() string {
-		get, err := client.Get(Soon(t), "", clientv3.WithFromKey())
-		NoError(t, err)
+		get, err := client.Get(etcdtest.Soon(t), "", clientv3.WithFromKey())
+		etcdtest.NoError(t, err)
 		var list strings.Builder
 		for _, kv := range get.Kvs {
 			if string(kv.Value) == "other" {
@@ -44,16 +46,16 @@ func PutNeighbours(t testing.TB, client *clientv3.Client) (untouched func()) {
 // Put puts a key, and returns the revision of that.
 func Put(t testing.TB, client *clientv3.Client, key, value string) int64 {
 	t.Helper()
-	put, err := client.Put(Soon(t), key, value)
-	NoError(t, err)
+	put, err := client.Put(etcdtest.Soon(t), key, value)
+	etcdtest.NoError(t, err)
 	return put.Header.Revision
 }
 
 // NoLeases fails the test when etcd knows a lease.
 func NoLeases(t *testing.T, client *clientv3.Client) {
 	t.Helper()
-	leases, err := client.Leases(Soon(t))
-	NoError(t, err)
+	leases, err := client.Leases(etcdtest.Soon(t))
+	etcdtest.NoError(t, err)
 	if len(leases.Leases) > 0 {
 		t.Errorf("leases left: %v", leases.Leases)
 	}
@@ -63,7 +65,7 @@ func NoLeases(t *testing.T, client *clientv3.Client) {
 func NothingLeft(t *testing.T, dir string) {
 	t.Helper()
 	left, err := os.ReadDir(dir)
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	for _, file := range left {
 		t.Errorf("left behind: %s", file.Name())
 	}

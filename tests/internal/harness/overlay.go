@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // overlays are the files of testdata that are laid over a lesson's folder, beside
@@ -32,7 +34,7 @@ var binaries = func() map[string]func() (string, error) {
 func Overlaid(t testing.TB, lesson string) string {
 	t.Helper()
 	binary, err := binaries[lesson]()
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	return binary
 }
 
@@ -45,7 +47,7 @@ func StartOverlaid(t testing.TB, lesson, test string, env []string, flags ...str
 	cmd := exec.Command(Overlaid(t, lesson), flags...)
 	cmd.Env = Env(env...)
 	stdin, err := cmd.StdinPipe()
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	return Command(t, cmd), stdin
 }
 

@@ -25,7 +25,7 @@ const Nobody = "127.0.0.1:1"
 func Silent(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	return listener.Addr().String()
 }
@@ -43,12 +43,12 @@ func Locked(t *testing.T) string {
 // EnableAuth turns authentication on, with a password for root.
 func EnableAuth(t *testing.T, client *clientv3.Client, password string) {
 	t.Helper()
-	_, err := client.UserAdd(Soon(t), "root", password)
-	NoError(t, err)
-	_, err = client.UserGrantRole(Soon(t), "root", "root")
-	NoError(t, err)
-	_, err = client.AuthEnable(Soon(t))
-	NoError(t, err)
+	_, err := client.UserAdd(etcdtest.Soon(t), "root", password)
+	etcdtest.NoError(t, err)
+	_, err = client.UserGrantRole(etcdtest.Soon(t), "root", "root")
+	etcdtest.NoError(t, err)
+	_, err = client.AuthEnable(etcdtest.Soon(t))
+	etcdtest.NoError(t, err)
 }
 
 // TLS returns an address that speaks TLS and hands on to the plain one,
@@ -65,12 +65,12 @@ func TLSFor(t *testing.T, plain string, clients tls.ClientAuthType) (address, ce
 	t.Helper()
 	// It signs itself, and so is its own authority.
 	certificate, err := transport.SelfCert(zap.NewNop(), t.TempDir(), []string{"127.0.0.1:0"}, 1)
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	pair, err := tls.LoadX509KeyPair(certificate.CertFile, certificate.KeyFile)
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		Certificates: []tls.Certificate{pair}, ClientAuth: clients, NextProtos: []string{"h2"},
 	})
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	return serveRelay(t, listener, Machine, plain).Address, certificate.CertFile, certificate.KeyFile
 }

@@ -15,7 +15,7 @@ import (
 func FreePorts(t testing.TB, count int) int {
 	t.Helper()
 	row, err := ports.Row(count)
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	t.Cleanup(func() { row.Release() })
 	return row.Numbers[0]
 }
@@ -26,7 +26,7 @@ func FreePorts(t testing.TB, count int) int {
 func UsualPort(t *testing.T) {
 	t.Helper()
 	// Who has the UDP port of that number has the other, as in the package ports.
-	Within(t, time.Hour, "the tests before this one leave the usual port", func() bool {
+	etcdtest.Within(t, time.Hour, "the tests before this one leave the usual port", func() bool {
 		mark, err := net.ListenPacket("udp", UsualEndpoint)
 		if err == nil {
 			t.Cleanup(func() { mark.Close() })

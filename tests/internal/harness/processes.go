@@ -8,21 +8,23 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // Children returns the process IDs of the children of pid.
 func Children(t *testing.T, pid int) []int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), Limit)
+	ctx, cancel := context.WithTimeout(t.Context(), etcdtest.Limit)
 	defer cancel()
 	list, err := exec.CommandContext(ctx, "ps", "-A", "-o", "pid=,ppid=").Output()
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	var children []int
 	for line := range strings.Lines(string(list)) {
 		fields := strings.Fields(line)
 		if len(fields) == 2 && fields[1] == strconv.Itoa(pid) {
 			child, err := strconv.Atoi(fields[0])
-			NoError(t, err)
+			etcdtest.NoError(t, err)
 			children = append(children, child)
 		}
 	}

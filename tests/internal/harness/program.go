@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/etcd-by-example/classroom/course"
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // Etcdctl and Server are what etcd's own modules have for the page to run.
@@ -40,7 +41,7 @@ var Built = sync.OnceValues(func() (string, error) {
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	folder, err := Built()
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	return course.Executable(folder, name)
 }
 
@@ -109,7 +110,7 @@ func Command(t testing.TB, cmd *exec.Cmd) *Running {
 	p := &Running{cmd: cmd, Stdout: newOutput(), Stderr: newOutput(), Ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
 	began := time.Now()
-	NoError(t, cmd.Start())
+	etcdtest.NoError(t, cmd.Start())
 	p.Process = cmd.Process
 	go func() {
 		p.err = cmd.Wait()
@@ -184,10 +185,10 @@ func (o *output) String() string {
 }
 
 // Await returns when text was printed, and fails the test when the program
-// ends before or Limit passes.
+// ends before or etcdtest.Limit passes.
 func (p *Running) Await(t testing.TB, text string) {
 	t.Helper()
-	NoError(t, p.Printed(text, Limit))
+	etcdtest.NoError(t, p.Printed(text, etcdtest.Limit))
 }
 
 // Printed returns nil when text was printed, and an error when the program ends
@@ -218,5 +219,5 @@ func (p *Running) Printed(text string, limit time.Duration) error {
 // Interrupt sends what Ctrl-C at a terminal sends to its program.
 func Interrupt(t *testing.T, p *Running) {
 	t.Helper()
-	NoError(t, p.Process.Signal(os.Interrupt))
+	etcdtest.NoError(t, p.Process.Signal(os.Interrupt))
 }

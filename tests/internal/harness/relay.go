@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // Relay is the network between a client and one member: it accepts connections
@@ -30,7 +32,7 @@ type Relay struct {
 func NewRelay(t testing.TB, address string) *Relay {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	NoError(t, err)
+	etcdtest.NoError(t, err)
 	return serveRelay(t, listener, Machine, address)
 }
 

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.com/etcd-by-example/classroom/etcdtest"
 )
 
 // CopyOfTree returns a folder with the files that git knows, or would add.
@@ -26,7 +28,7 @@ func CopyOfTree(t testing.TB) string {
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), content, 0o600)
 		}
-		NoError(t, err)
+		etcdtest.NoError(t, err)
 	}
 	return dir
 }

@@ -29,7 +29,7 @@ type Class struct {
 // ends with the test. The error says that networks cannot be made here.
 func OpenClass(t *testing.T, members int) (*Class, error) {
 	t.Helper()
-	harness.NoError(t, warm())
+	etcdtest.NoError(t, warm())
 	etcdtest.ReserveFirst(t, members)
 	c := &Class{members: members}
 	for _, p := range []**player{&c.teacher, &c.learner} {
@@ -47,7 +47,7 @@ func OpenClass(t *testing.T, members int) (*Class, error) {
 	c.learner.network.Cable(t, c.teacher.network, ports...)
 	printed, err := c.teacher.begin("Terminal 1", fmt.Sprintf("go run ./classroom -class -members %d -board off", members),
 		"Ctrl-C ends the class.")
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	join := regexp.MustCompile(`go run \./classroom join ` + regexp.QuoteMeta(harness.LocalAddress) + `:2378/\S+`).FindString(printed)
 	if join == "" {
 		t.Fatalf("it does not tell how to join:\n%s", printed)
@@ -65,7 +65,7 @@ func (c *Class) Play(t *testing.T, page *Page, session Session) {
 	t.Helper()
 	for _, b := range session {
 		term, err := c.learner.terminal(b.terminal, c.learner.machine)
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		for _, s := range b.Steps {
 			if err := c.step(t.Context(), term, s); err != nil {
 				t.Fatalf("%s, line %d, in %s, with revisions %d ahead: %v", page.Name, s.line, b.terminal, c.ahead, err)

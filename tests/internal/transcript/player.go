@@ -180,7 +180,7 @@ func (p *player) step(ctx context.Context, t *terminal, s *step) (err error) {
 // needs.
 func Play(t *testing.T, page *Page, session Session) {
 	t.Helper()
-	harness.NoError(t, warm())
+	etcdtest.NoError(t, warm())
 	members, checks := 1, session.types(`classroom check `)
 	if session.types(`-members 3`) {
 		members = 3
@@ -210,17 +210,17 @@ func Play(t *testing.T, page *Page, session Session) {
 	}
 	t.Cleanup(p.close)
 	if session.needsEtcd() {
-		harness.NoError(t, p.startEtcd())
+		etcdtest.NoError(t, p.startEtcd())
 	}
 	for _, b := range session {
 		for _, exercise := range b.mended {
-			harness.NoError(t, p.mend(exercise))
+			etcdtest.NoError(t, p.mend(exercise))
 		}
 		if err := p.play(t.Context(), b); err != nil {
 			t.Fatalf("%s, %v", page.Name, err)
 		}
 		if b.Picture != "" {
-			harness.NoError(t, p.draw(t.Context(), page, b))
+			etcdtest.NoError(t, p.draw(t.Context(), page, b))
 		}
 	}
 }
@@ -283,7 +283,7 @@ func ownHome(t *testing.T) []string {
 	harness.GoJSON(t, &env, "env", "-json", "GOCACHE", "GOENV", "GOMODCACHE", "GOPATH")
 	// The path of a socket may have about 100 bytes. t.TempDir is too long.
 	home, err := os.MkdirTemp("", "home-")
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(home) })
 	return []string{
 		"HOME=" + home, "XDG_CACHE_HOME=" + home, "XDG_CONFIG_HOME=" + home,
@@ -323,9 +323,9 @@ func played(t *testing.T) []string {
 		return nil
 	}
 	built, err := harness.Built()
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	command, err := exec.LookPath("go")
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	return []string{"PLAY_BUILT=" + built, "PLAY_GO=" + command,
 		"PATH=" + built + string(filepath.ListSeparator) + os.Getenv("PATH")}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -78,7 +79,7 @@ func TestTranscriptsCanFail(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			harness.Refused(t, playPage(t, c.page), c.err)
+			etcdtest.Refused(t, playPage(t, c.page), c.err)
 		})
 	}
 }
@@ -89,7 +90,7 @@ func TestSessionsHaveAnEtcd(t *testing.T) {
 	p, err := Parse([]byte("## one\n\n```console\n$ go tool etcdctl put a b\nOK\n```\n\n" +
 		"## two\n\n```console\n$ go tool etcdctl get -w fields a | grep -e Rev -e Count\n" +
 		"\"Revision\" : 1\n\"Count\" : 0\n```\n\n**Terminal 1**\n\n```console\n^C\netcd has stopped.\n```\n"))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	playSessions(t, p)
 }
 
@@ -135,7 +136,7 @@ $ ls ~ | grep -c hers
 0
 ~~~
 `))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	playSessions(t, p)
 }
 
@@ -148,14 +149,14 @@ func TestTranscriptsAreRewritten(t *testing.T) {
 		"## fails\n\n```console\n$ echo a\nnot a\n$ exit\n```\n"
 	want := strings.Replace(before, "old", "<ID> <code>", 1)
 	p, err := Parse([]byte(before))
-	harness.NoError(t, err)
+	etcdtest.NoError(t, err)
 	player := &player{
 		dir: harness.Root, machine: machine{harness.Env(), harness.Machine}, terminals: map[string]*terminal{},
 		update: true,
 	}
 	defer player.close()
 	sessions := p.Sessions()
-	harness.NoError(t, player.play(t.Context(), sessions[0][0]))
+	etcdtest.NoError(t, player.play(t.Context(), sessions[0][0]))
 	if err := player.play(t.Context(), sessions[2][0]); err == nil {
 		t.Fatal("the shell has ended, and nobody says so")
 	}
