@@ -3,6 +3,7 @@
 package course
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -98,8 +99,8 @@ func Picture(root, name string) ([]byte, error) {
 // FileLimit is the size in bytes of the largest file that is shown.
 const FileLimit = 1 << 20
 
-// read returns the content of a file of the repository that is not too large to
-// be shown.
+// read returns the text of a file of the repository that is not too large to be shown.
+// Git for Windows may have given its lines other ends.
 func read(root, name string) ([]byte, error) {
 	file, err := os.Open(filepath.Join(root, filepath.FromSlash(name)))
 	if err != nil {
@@ -110,7 +111,7 @@ func read(root, name string) ([]byte, error) {
 	if err == nil && len(content) > FileLimit {
 		err = fmt.Errorf("%s is larger than %d bytes", file.Name(), FileLimit)
 	}
-	return content, err
+	return bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n")), err
 }
 
 // stopLimit is how long a program has to end after it was asked to.

@@ -147,13 +147,19 @@ func (b *Book) States() (States, error) {
 	return states, nil
 }
 
+// readText returns the text of a file. Git or an editor may have given its lines other ends.
+func readText(name string) (string, error) {
+	text, err := os.ReadFile(name)
+	return strings.ReplaceAll(string(text), "\r\n", "\n"), err
+}
+
 // hash tells one state of the learner's file from another.
 func (b *Book) hash(name string) (string, error) {
-	text, err := os.ReadFile(b.path(name, "main.go"))
+	text, err := readText(b.path(name, "main.go"))
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(text)
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:]), nil
 }
 
@@ -193,8 +199,8 @@ func (b *Book) Start(e check.Exercise) (made bool, err error) {
 
 // original returns an exercise as a learner gets it: its text says how to run the copy.
 func (b *Book) original(name string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(b.root, "exercises", name, "main.go"))
-	return strings.ReplaceAll(string(text), "go run ./exercises/"+name, "go -C my run ./"+name), err
+	text, err := readText(filepath.Join(b.root, "exercises", name, "main.go"))
+	return strings.ReplaceAll(text, "go run ./exercises/"+name, "go -C my run ./"+name), err
 }
 
 // Task returns what an exercise asks, in the syntax of doc comments.
@@ -215,7 +221,7 @@ func (b *Book) prepare() error {
 	if err := os.MkdirAll(b.path(), 0o755); err != nil {
 		return err
 	}
-	module, err := os.ReadFile(filepath.Join(b.root, "exercises", "go.mod"))
+	module, err := readText(filepath.Join(b.root, "exercises", "go.mod"))
 	if err != nil {
 		return err
 	}
@@ -223,7 +229,7 @@ func (b *Book) prepare() error {
 	if err != nil {
 		return err
 	}
-	text := strings.Replace(string(module), "example.com/etcd-by-example/exercises", "my", 1)
+	text := strings.Replace(module, "example.com/etcd-by-example/exercises", "my", 1)
 	_, version, _ := strings.Cut(text, "\ngo ")
 	version, _, _ = strings.Cut(version, "\n")
 	return errors.Join(
@@ -253,11 +259,11 @@ func (b *Book) Reset(e check.Exercise) (kept string, err error) {
 // Hint returns the next hint, its number, and how many there are. After the last one
 // it is the first again.
 func (b *Book) Hint(e check.Exercise) (text string, number, of int, err error) {
-	hints, err := os.ReadFile(filepath.Join(b.root, "exercises", "hints", e.Name+".txt"))
+	hints, err := readText(filepath.Join(b.root, "exercises", "hints", e.Name+".txt"))
 	if err != nil {
 		return "", 0, 0, err
 	}
-	list := strings.Split(strings.TrimSpace(string(hints)), "\n\n")
+	list := strings.Split(strings.TrimSpace(hints), "\n\n")
 	err = b.update(e.Name, func(p *page) {
 		number = p.Hints%len(list) + 1
 		p.Hints = number
@@ -282,7 +288,7 @@ func (b *Book) Solution(e check.Exercise, givesUp bool) (string, error) {
 	if !givesUp && pages[e.Name].Passed != hash {
 		return "", ErrNotPassed
 	}
-	text, err := os.ReadFile(filepath.Join(b.root, "exercises", "solutions", e.Name, "main.go"))
+	text, err := readText(filepath.Join(b.root, "exercises", "solutions", e.Name, "main.go"))
 	if err != nil {
 		return "", err
 	}
@@ -291,7 +297,7 @@ func (b *Book) Solution(e check.Exercise, givesUp bool) (string, error) {
 		return "", err
 	}
 	name := Folder + "/" + e.Name + "/solution/main.go"
-	return name, os.WriteFile(filepath.Join(b.root, name), text, 0o644)
+	return name, os.WriteFile(filepath.Join(b.root, name), []byte(text), 0o644)
 }
 
 // Check has the learner's copy judged, and remembers the verdict. A program that does
