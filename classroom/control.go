@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +25,9 @@ import (
 
 // A classroom that runs etcd listens on a Unix socket for what is typed in
 // another terminal as "classroom member …" or "classroom reset". The socket is in
-// a folder that only its user can enter, and no browser can reach it.
+// a folder that only its user can enter, and no browser can reach it. Where the system has
+// no such sockets, as an old Windows, or takes no path so long, there is a file in its
+// place: with a port of 127.0.0.1, and with a secret that every command has to bring.
 
 // memberStatus is what member list tells of one member.
 type memberStatus struct {
@@ -40,7 +44,10 @@ const (
 	commandLimit = 8 * actionLimit
 )
 
-// socket returns the path of the socket of the classroom on port.
+// secretHeader is where a command has the secret.
+const secretHeader = "Classroom-Secret"
+
+// socket returns the path of the socket of the classroom on port, or of the file in its place.
 func socket(port int) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -63,7 +70,11 @@ func control(port int, otherwise string, commands func(*http.ServeMux)) (stop fu
 	}
 	// A classroom that was killed has left its socket. This one has the port.
 	os.Remove(path)
+	secret := ""
 	listener, err := net.Listen("unix", path)
+	if err != nil {
+		listener, secret, err = listenInstead(path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for commands: %w", err)
 	}
@@ -73,7 +84,7 @@ func control(port int, otherwise string, commands func(*http.ServeMux)) (stop fu
 	})
 	commands(mux)
 	life, end := context.WithCancel(context.Background())
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+	server := &http.Server{Handler: only(secret, mux), ReadHeaderTimeout: 5 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return life }}
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) })
@@ -83,7 +94,32 @@ func control(port int, otherwise string, commands func(*http.ServeMux)) (stop fu
 		defer cancel()
 		server.Shutdown(ctx)
 		serving.Wait()
+		os.Remove(path) // A socket has gone with its listener.
 	}, nil
+}
+
+// listenInstead listens where there is no socket, and writes down where, and the secret.
+func listenInstead(path string) (net.Listener, string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", err
+	}
+	secret := rand.Text()
+	if err := os.WriteFile(path, []byte(listener.Addr().String()+" "+secret), 0o600); err != nil {
+		return nil, "", errors.Join(err, listener.Close())
+	}
+	return listener, secret, nil
+}
+
+// only hands on the requests that bring the secret.
+func only(secret string, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if subtle.ConstantTimeCompare([]byte(r.Header.Get(secretHeader)), []byte(secret)) == 0 {
+			http.Error(w, "the classroom takes commands from its user alone", http.StatusForbidden)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // controlMembers answers commands about members.
@@ -310,9 +346,14 @@ func ask[T any](ctx context.Context, port int, method, path string) (told T, err
 	if err != nil {
 		return told, err
 	}
+	network, secret := "unix", ""
+	if text, err := os.ReadFile(name); err == nil { // It is no socket.
+		network = "tcp"
+		name, secret, _ = strings.Cut(string(text), " ")
+	}
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", name)
+			return new(net.Dialer).DialContext(ctx, network, name)
 		},
 		DisableKeepAlives: true,
 	}}
@@ -320,6 +361,7 @@ func ask[T any](ctx context.Context, port int, method, path string) (told T, err
 	if err != nil {
 		return told, err
 	}
+	request.Header.Set(secretHeader, secret)
 	response, err := client.Do(request)
 	switch {
 	case ctx.Err() != nil:

@@ -165,7 +165,7 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 		if kept != nil {
 			// What only some of them have made would be refused the next time.
 			for _, m := range c.Members {
-				err = errors.Join(err, os.RemoveAll(m.Data))
+				err = errors.Join(err, tempdir.RemoveAll(m.Data))
 			}
 		}
 	}()
@@ -304,7 +304,7 @@ func (c *Cluster) Reset(ctx context.Context) error {
 		// Only now: a member that had its data would hand it to the others.
 		for _, m := range c.Members {
 			m.join()
-			if err := os.RemoveAll(m.Data); err != nil {
+			if err := tempdir.RemoveAll(m.Data); err != nil {
 				return fmt.Errorf("remove the data of %s: %w", m.Name, err)
 			}
 		}

@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 
 	"example.com/etcd-by-example/classroom/process"
+	"example.com/etcd-by-example/classroom/tempdir"
 )
 
 // stopLimit bounds how long Stop waits for a member to end by itself. A leader
@@ -170,7 +171,7 @@ func (m *Member) Start(ctx context.Context) error {
 // Replace starts a member that has ended, with no data, as one that the others have
 // just added under its PeerURL. It returns when the member answers reads and writes.
 func (m *Member) Replace(ctx context.Context) error {
-	if err := os.RemoveAll(m.Data); err != nil {
+	if err := tempdir.RemoveAll(m.Data); err != nil {
 		return fmt.Errorf("remove the data of %s: %w", m.Name, err)
 	}
 	if err := m.launch("--initial-cluster-state=existing"); err != nil {
@@ -398,7 +399,8 @@ func (m *Member) failure(state *os.ProcessState) error {
 	}
 	text := strings.Join(lines, "\n  ")
 	cause := errEnded
-	if strings.Contains(text, "address already in use") {
+	if strings.Contains(text, "address already in use") ||
+		strings.Contains(text, "Only one usage of each socket address") { // so Windows says it
 		cause = errPort
 	}
 	return fmt.Errorf("start %s: %w (%v); the end of %s:\n  %s",

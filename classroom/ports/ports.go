@@ -6,6 +6,7 @@ package ports
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -23,7 +24,7 @@ const (
 type Reserved struct {
 	Numbers []int
 
-	marks []net.PacketConn
+	marks []io.Closer
 }
 
 // Reserve returns count TCP ports at which nobody listens: those from first on, or free
@@ -74,10 +75,10 @@ func Row(count int) (Reserved, error) {
 	return Reserved{}, fmt.Errorf("not %d ports in a row are free from %d to %d", count, firstFree, lastFree)
 }
 
-// reserve takes the UDP port of the same number as a mark: the system gives it to one
-// alone, and takes it back from a process that was killed.
-func reserve(number int) (mark net.PacketConn, err error) {
-	mark, err = net.ListenPacket("udp", address(number))
+// reserve takes something of the same number as a mark, which the system gives to one
+// alone, and takes back from a process that was killed.
+func reserve(number int) (io.Closer, error) {
+	mark, err := mark(number)
 	if err != nil {
 		return nil, err
 	}

@@ -32,14 +32,14 @@ func Make(prefix string) (*Dir, error) {
 	}
 	owner, err := own(path)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("mark %s as in use: %w", path, err), os.RemoveAll(path))
+		return nil, errors.Join(fmt.Errorf("mark %s as in use: %w", path, err), RemoveAll(path))
 	}
 	return &Dir{path, owner}, nil
 }
 
 // Remove removes the folder with all that is in it.
 func (d *Dir) Remove() error {
-	err := os.RemoveAll(d.Path)
+	err := RemoveAll(d.Path)
 	if d.owner != nil {
 		err = errors.Join(err, d.owner.Close())
 	}
@@ -78,7 +78,7 @@ func removeLeftovers(prefix string) {
 			continue
 		}
 		if lock(file) {
-			os.RemoveAll(filepath.Dir(name))
+			RemoveAll(filepath.Dir(name))
 		}
 		file.Close()
 	}

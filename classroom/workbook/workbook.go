@@ -23,6 +23,7 @@ import (
 
 	"example.com/etcd-by-example/classroom/check"
 	"example.com/etcd-by-example/classroom/history"
+	"example.com/etcd-by-example/classroom/tempdir"
 )
 
 // Folder is where the copies are, from the root of the repository. git ignores it.
@@ -314,12 +315,12 @@ func (b *Book) Check(ctx context.Context, e check.Exercise, progress func(ended 
 	} else if err != nil {
 		return v, check.Result{}, err
 	}
-	folder, err := os.MkdirTemp("", "check-")
+	folder, err := tempdir.Make("classroom-check-")
 	if err != nil {
 		return v, check.Result{}, err
 	}
-	defer os.RemoveAll(folder)
-	program, said, err := b.build(ctx, e.Name, folder)
+	defer folder.Remove() // The verdict does not depend on it, and the next check tries again.
+	program, said, err := b.build(ctx, e.Name, folder.Path)
 	if err != nil {
 		return v, check.Result{}, err
 	}
