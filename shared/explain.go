@@ -26,7 +26,7 @@ var signs = []struct{ pattern, cause, next string }{
 	{"handshake failed: (EOF|read|write)|like a TLS handshake",
 		"it speaks no TLS, and TLS was asked for",
 		"use http://… in ETCDCTL_ENDPOINTS, and unset ETCDCTL_CACERT"},
-	{"preface: (EOF|read|connection)|reset by peer|broken pipe",
+	{"preface: (EOF|read|connection)|reset by peer|broken pipe|forcibly closed",
 		"it hangs up on a connection without TLS",
 		"use https://… in ETCDCTL_ENDPOINTS, and set ETCDCTL_CACERT"},
 	{"x509", "its certificate is not trusted",

@@ -158,7 +158,7 @@ var mutants = []mutant{
 		`"never"`,
 		"tests", "^TestConnect$/TLS"},
 	{"shared/explain.go", "plain against TLS not explained",
-		`"preface: (EOF|read|connection)|reset by peer|broken pipe"`,
+		`"preface: (EOF|read|connection)|reset by peer|broken pipe|forcibly closed"`,
 		`"never"`,
 		"tests", "^TestConnect$/TLS"},
 	{"shared/explain.go", "no hint in the middle of a lesson",

@@ -15,6 +15,7 @@ import (
 
 	"example.com/etcd-by-example/classroom/course"
 	"example.com/etcd-by-example/classroom/etcdtest"
+	"example.com/etcd-by-example/classroom/process"
 )
 
 // Etcdctl and Server are what etcd's own modules have for the page to run.
@@ -110,7 +111,7 @@ func Command(t testing.TB, cmd *exec.Cmd) *Running {
 	p := &Running{cmd: cmd, Stdout: newOutput(), Stderr: newOutput(), Ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
 	began := time.Now()
-	etcdtest.NoError(t, cmd.Start())
+	etcdtest.NoError(t, start(cmd))
 	p.Process = cmd.Process
 	go func() {
 		p.err = cmd.Wait()
@@ -219,5 +220,5 @@ func (p *Running) Printed(text string, limit time.Duration) error {
 // Interrupt sends what Ctrl-C at a terminal sends to its program.
 func Interrupt(t *testing.T, p *Running) {
 	t.Helper()
-	etcdtest.NoError(t, p.Process.Signal(os.Interrupt))
+	etcdtest.NoError(t, process.Interrupt(p.Process))
 }
