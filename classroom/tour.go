@@ -81,7 +81,7 @@ func runLesson(ctx context.Context, root, name string, env []string) error {
 	}
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = root, env, os.Stdout, os.Stderr
-	cmd.Cancel = func() error { return process.Interrupt(cmd.Process) }
+	cmd.Cancel = func() error { return process.InterruptGroup(cmd.Process) }
 	cmd.WaitDelay = 10 * time.Second
 	if err := process.Start(cmd); err != nil {
 		return err

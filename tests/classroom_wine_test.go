@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -202,11 +203,30 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// members acts on the members of an etcd, and ends it.
+// members kills a classroom, and then acts on the members of another one, and ends it.
 func (w *windows) members(t *testing.T) {
 	port := strconv.Itoa(harness.FreePorts(t, 2))
-	etcd := w.start(t, harness.Root, "-port", port, "-board", "127.0.0.1:0")
-	etcd.Await(t, "Ctrl-C stops it.")
+	start := func() (etcd *harness.Running, data string) {
+		etcd = w.start(t, harness.Root, "-port", port, "-board", "127.0.0.1:0")
+		etcd.Await(t, "Ctrl-C stops it.")
+		return etcd, w.path("drive_c", "users", "*", regexp.MustCompile(`classroom-\d+`).FindString(etcd.Stdout.String()))
+	}
+	etcd, data := start()
+	etcdtest.NoError(t, etcd.Process.Kill())
+	etcdtest.Eventually(t, "the member ends with its classroom", func() bool {
+		connection, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			connection.Close()
+		}
+		return err != nil
+	})
+	if found, _ := filepath.Glob(data); len(found) != 1 {
+		t.Errorf("the killed classroom had no folder %s", data)
+	}
+	etcd, _ = start()
+	if found, _ := filepath.Glob(data); len(found) != 0 {
+		t.Errorf("the next one leaves what the killed one has left: %v", found)
+	}
 	say := func(status int, words string, args ...string) {
 		t.Helper()
 		w.run(t, harness.Root, status, append([]string{"-port", port}, args...), []string{words})
@@ -221,7 +241,8 @@ func (w *windows) members(t *testing.T) {
 	say(1, "no classroom runs on port "+port, "reset")
 }
 
-// check does what a learner does with an exercise.
+// check does what a learner does with an exercise, which is one without a Ctrl-C: here
+// there is no console, by which the judge would send it, and it says so.
 func (w *windows) check(t *testing.T) {
 	desk := t.TempDir()
 	for _, module := range []string{"exercises", "shared"} {
@@ -234,6 +255,10 @@ func (w *windows) check(t *testing.T) {
 	w.run(t, desk, 0, []string{"check", "solution", "04", "-give-up"}, []string{"my/04-delete/solution/main.go"})
 	etcdtest.NoError(t, os.Rename(filepath.Join(desk, "my/04-delete/solution/main.go"), filepath.Join(desk, "my/04-delete/main.go")))
 	w.run(t, desk, 0, []string{"check", "04"}, []string{"✓ 04-delete: passed "})
+	w.run(t, desk, 0, []string{"check", "start", "06"}, nil)
+	w.run(t, desk, 0, []string{"check", "solution", "06", "-give-up"}, nil)
+	etcdtest.NoError(t, os.Rename(filepath.Join(desk, "my/06-mirror/solution/main.go"), filepath.Join(desk, "my/06-mirror/main.go")))
+	w.run(t, desk, 3, []string{"check", "06"}, []string{"the judge failed, which says nothing of your program", "press Ctrl-Break at the console"})
 }
 
 // class has a learner join a class.

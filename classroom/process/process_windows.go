@@ -55,18 +55,23 @@ func Start(cmd *exec.Cmd) error {
 	return nil
 }
 
-// Interrupt asks p, which Start started, to end, as Ctrl-C does. It ends p at once when
-// this program has no console with it.
+// Interrupt asks p, which Start started, to end, as Ctrl-C does. It is an error when this
+// program has no console, by which Windows would ask.
 func Interrupt(p *os.Process) error {
-	if windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, uint32(p.Pid)) == nil {
+	if err := windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, uint32(p.Pid)); err != nil {
+		return fmt.Errorf("press Ctrl-Break at the console: %w", err)
+	}
+	return nil
+}
+
+// InterruptGroup asks p, which Start started, and all processes of its group to end.
+// Where Interrupt cannot do that, it ends p at once.
+func InterruptGroup(p *os.Process) error {
+	if Interrupt(p) == nil {
 		return nil
 	}
 	return p.Kill()
 }
-
-// InterruptGroup asks p, which Start started, and all processes of its group to end. It
-// ends p alone, at once, when this program has no console with it.
-func InterruptGroup(p *os.Process) error { return Interrupt(p) }
 
 // KillGroup ends p at once; what p started goes on until this program ends.
 func KillGroup(p *os.Process) error { return p.Kill() }

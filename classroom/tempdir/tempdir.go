@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 )
 
-// ownerFile is in a folder and locked for as long as it is in use: the system frees the
-// lock when the process ends, however that happens.
+// ownerFile is in a folder, and had by its owner for as long as the folder is in use: the
+// system takes it back when the process ends, however that happens.
 const ownerFile = "owner"
 
 // Dir is a folder in use.
@@ -39,11 +39,11 @@ func Make(prefix string) (*Dir, error) {
 
 // Remove removes the folder with all that is in it.
 func (d *Dir) Remove() error {
-	err := RemoveAll(d.Path)
+	var err error
 	if d.owner != nil {
-		err = errors.Join(err, d.owner.Close())
+		err = d.owner.Close() // First: Windows removes no open file.
 	}
-	return err
+	return errors.Join(err, RemoveAll(d.Path))
 }
 
 // Lend has the folder be in use for as long as the command runs, too. It is called before
@@ -54,32 +54,11 @@ func (d *Dir) Lend(cmd *exec.Cmd) {
 	}
 }
 
-// own marks the folder as in use until the file that it returns is closed.
-func own(path string) (*os.File, error) {
-	file, err := os.CreateTemp(path, "own-")
-	if err != nil {
-		return nil, err
-	}
-	if !lock(file) {
-		return nil, errors.Join(file.Close(), os.Remove(file.Name()))
-	}
-	// Under its name the file is never without its lock.
-	if err := os.Rename(file.Name(), filepath.Join(path, ownerFile)); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
-}
-
 func removeLeftovers(prefix string) {
 	owners, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*", ownerFile))
 	for _, name := range owners {
-		file, err := os.Open(name)
-		if err != nil {
-			continue
-		}
-		if lock(file) {
+		if abandoned(name) {
 			RemoveAll(filepath.Dir(name))
 		}
-		file.Close()
 	}
 }
