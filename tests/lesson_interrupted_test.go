@@ -73,40 +73,70 @@ func TestDuringGrant(t *testing.T) {
 	}
 }
 
-// granting is a lesson that waits for the answer to its first Grant.
-type granting struct {
+// TestNoAnswer keeps the answer to one call back for ever, of an etcd that else answers: a
+// lesson gives up by the deadline of the call.
+func TestNoAnswer(t *testing.T) {
+	etcdtest.NeedsLong(t, "the lessons wait until their time is over")
+	t.Parallel()
+	endpoint := etcdtest.Etcd(t, cluster.Config{}).Endpoints()[0]
+	for lesson, method := range map[string]string{
+		"01-connect": pb.KV_Range_FullMethodName,
+		"02-put":     pb.KV_Put_FullMethodName,
+		"03-get":     pb.KV_Put_FullMethodName,
+		"04-delete":  pb.KV_Put_FullMethodName,
+		"05-lease":   pb.KV_Put_FullMethodName,
+		"06-watch":   pb.KV_Put_FullMethodName,
+		"07-op":      pb.KV_Put_FullMethodName,
+	} {
+		t.Run(lesson, func(t *testing.T) {
+			t.Parallel()
+			startCalling(t, endpoint, method, lesson, flags(lesson, 3)...).Wait(t).Want(t, 1, "", "deadline exceeded")
+		})
+	}
+}
+
+// calling is a lesson that waits for the answer to its first call of a method.
+type calling struct {
 	*harness.Running
 	network *relay.Relay
 	call    *relay.Call
 	answer  chan relay.Verdict // to be closed, and the answer goes on
 }
 
-// startGranting starts a lesson, and returns when etcd has granted its lease and the
-// network keeps the answer back.
-func startGranting(t *testing.T, lesson string) granting {
+// startGranting starts a lesson on an etcd of its own, which has granted the lesson's
+// lease when it returns.
+func startGranting(t *testing.T, lesson string) calling {
 	t.Helper()
-	network, err := relay.Start(etcdtest.Etcd(t, cluster.Config{}).Endpoints()[0], 0)
+	endpoint := etcdtest.Etcd(t, cluster.Config{}).Endpoints()[0]
+	return startCalling(t, endpoint, pb.Lease_LeaseGrant_FullMethodName, lesson, "-ttl", "60")
+}
+
+// startCalling starts a lesson, and returns when etcd has answered a call of the method
+// and the network keeps the answer back.
+func startCalling(t *testing.T, endpoint, method, lesson string, flags ...string) calling {
+	t.Helper()
+	network, err := relay.Start(endpoint, 0)
 	etcdtest.NoError(t, err)
 	t.Cleanup(network.Close)
 	etcdtest.NoError(t, network.Ready(etcdtest.Soon(t)))
-	granted, answer := make(chan *relay.Call, 1), make(chan relay.Verdict)
+	answered, answer := make(chan *relay.Call, 1), make(chan relay.Verdict)
 	network.Hook(func(m *relay.Message) relay.Verdict {
-		if m.Method != pb.Lease_LeaseGrant_FullMethodName || !m.Answered {
+		if m.Method != method || !m.Answered {
 			return relay.Pass
 		}
 		select {
-		case granted <- m.Call:
+		case answered <- m.Call:
 		default: // It is not the first.
 		}
 		return m.Await(answer)
 	})
-	p := harness.Start(t, network.Address, []string{harness.Patient}, lesson, "-ttl", "60")
+	p := harness.Start(t, network.Address, []string{harness.Patient}, lesson, flags...)
 	select {
-	case call := <-granted:
-		return granting{p, network, call, answer}
+	case call := <-answered:
+		return calling{p, network, call, answer}
 	case <-time.After(etcdtest.Limit):
-		t.Fatal("etcd grants no lease")
-		return granting{}
+		t.Fatal("the lesson makes no such call")
+		return calling{}
 	}
 }
 
