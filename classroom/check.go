@@ -24,7 +24,7 @@ import (
 const (
 	statusRefused = 1
 	statusUsage   = 2 // or it does not compile
-	statusJudge   = 3 // the judge itself failed
+	statusJudge   = 3 // the judge itself failed, or Go did, whatever the program is
 )
 
 // statusError ends the classroom with a status. With no error, all was said already.
@@ -46,7 +46,8 @@ func checkCommand() *cobra.Command {
 			"struck at the worst moment, and judged by what etcd recorded. Without a number,\n" +
 			"list the exercises. Your copies are in the folder my; start makes one.\n\n" +
 			"The status is 0 when it has passed, 1 when it was refused, 2 when it does not\n" +
-			"compile or the call was wrong, and 3 when the judge itself failed.",
+			"compile or the call was wrong, and 3 when the judge itself failed, or Go did for a\n" +
+			"reason that is not in your program.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: onBook(func(ctx context.Context, book *workbook.Book, args []string) error {
 			switch {
@@ -222,7 +223,7 @@ func checkAll(ctx context.Context, book *workbook.Book, asJSON bool) error {
 		all.Go(func() {
 			verdicts[i], _, failures[i] = book.Check(ctx, e, nil)
 			if err := failures[i]; err != nil {
-				verdicts[i].Reason, verdicts[i].Text = workbook.NotJudged, err.Error()
+				verdicts[i].Reason, verdicts[i].Text = reasonOf(err), err.Error()
 			}
 		})
 	}
@@ -385,13 +386,24 @@ func notJudged(ctx context.Context, v workbook.Verdict, err error, asJSON bool) 
 		return statusError{statusJudge, errors.New("interrupted")}
 	}
 	if asJSON {
-		v.Reason, v.Text = workbook.NotJudged, err.Error()
+		v.Reason, v.Text = reasonOf(err), err.Error()
 		if err := printJSON(v); err != nil {
 			return err
 		}
 		return statusError{status: statusJudge}
 	}
-	return statusError{statusJudge, fmt.Errorf("the judge failed, which says nothing of your program: %w", err)}
+	if !errors.Is(err, workbook.ErrGoFailed) {
+		err = fmt.Errorf("the judge failed, which says nothing of your program: %w", err)
+	}
+	return statusError{statusJudge, err}
+}
+
+// reasonOf returns the Reason for an error of a check.
+func reasonOf(err error) string {
+	if errors.Is(err, workbook.ErrGoFailed) {
+		return workbook.GoFailed
+	}
+	return workbook.NotJudged
 }
 
 func printJSON(value any) error {

@@ -30,7 +30,7 @@ func TestImports(t *testing.T) {
 		"shared": {},
 		"classroom/check": {"classroom/cluster", "classroom/history", "classroom/judge", "classroom/relay",
 			"classroom/ports", "classroom/process", "classroom/rpc", "classroom/tempdir"},
-		"classroom/workbook": {"classroom/check", "classroom/cluster", "classroom/history", "classroom/judge",
+		"classroom/workbook": {"classroom/check", "classroom/cluster", "classroom/course", "classroom/history", "classroom/judge",
 			"classroom/relay", "classroom/ports", "classroom/process", "classroom/rpc", "classroom/tempdir"},
 		"classroom/etcdtest": {"classroom/cluster", "classroom/ports", "classroom/process", "classroom/tempdir"},
 

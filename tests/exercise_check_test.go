@@ -20,16 +20,19 @@ import (
 type desk struct {
 	t         *testing.T
 	root, tmp string
+	env       []string // further variables
 }
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	etcdtest.Reserve(t, 3) // As many as a check on one processor has.
-	d := &desk{t, t.TempDir(), t.TempDir()}
+	d := &desk{t: t, root: t.TempDir(), tmp: t.TempDir()}
 	for _, module := range []string{"exercises", "shared"} {
 		etcdtest.NoError(t, os.CopyFS(filepath.Join(d.root, module), os.DirFS(filepath.Join(harness.Root, module))))
 	}
 	d.write("go.work", "go 1.26.0\n\nuse (\n\t./exercises\n\t./shared\n)\n")
+	// git says nothing of it, as of a clone that belongs to another user.
+	etcdtest.NoError(t, os.Mkdir(filepath.Join(d.root, ".git"), 0o755))
 	return d
 }
 
@@ -50,8 +53,9 @@ func (d *desk) start(args ...string) *harness.Running {
 	d.t.Helper()
 	cmd := exec.Command(harness.Program(d.t, "classroom"), args...)
 	cmd.Dir = d.root
-	// These would be the programs' own affair, and are kept from them.
-	cmd.Env = harness.Env("GOMAXPROCS=1", "TMPDIR="+d.tmp, "GOWORK=", "ETCD_NAMESPACE=/class/ann", "ETCDCTL_USER=ann:secret")
+	// The last two would be the programs' own affair, and are kept from them.
+	cmd.Env = append(harness.Env("GOMAXPROCS=1", "TMPDIR="+d.tmp, "GOWORK=", "GOFLAGS=-buildvcs=auto",
+		"ETCD_NAMESPACE=/class/ann", "ETCDCTL_USER=ann:secret"), d.env...)
 	return harness.Command(d.t, cmd)
 }
 
@@ -117,6 +121,52 @@ func TestCheckCommand(t *testing.T) {
 	d.want(d.run(0, "check", "04"), "✓ 04-delete: passed ")
 	d.want(d.run(0, "check"), "✓ 04-delete\n", "1 of 9 passed\n")
 	d.nothingLeft()
+}
+
+// TestCheckTellsGoFromTheProgram has Go fail for reasons that are in the program, and for
+// others.
+func TestCheckTellsGoFromTheProgram(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.run(0, "check", "start", "02")
+	given := d.read("my/02-put/main.go")
+	full := filepath.Join(d.root, "full")
+	etcdtest.NoError(t, os.WriteFile(full, nil, 0o644)) // No folder can be made below a file.
+	for _, c := range []struct {
+		about, env, says string
+	}{
+		{"a flag for another mode", "GOFLAGS=-mod=mod", "go: -mod may only be set to readonly or vendor"},
+		{"no vendored modules", "GOFLAGS=-mod=vendor", "go: inconsistent vendoring in " + d.root},
+		{"no modules at all", "GO111MODULE=off", "cannot find package \"example.com/etcd-by-example/shared\" in any of: "},
+		{"modules that are not there", "GOMODCACHE=" + t.TempDir(), "module lookup disabled by GOPROXY=off"},
+		{"no room for its files", "GOTMPDIR=" + full, "not a directory"},
+		{"no cache", "GOCACHE=" + full, "not a directory"},
+	} {
+		d.env = []string{"GOPROXY=off", c.env}
+		said := d.run(3, "check", "02")
+		d.want(said, "classroom: no program builds here, which says nothing of yours: ", c.says, "go env -changed")
+		if strings.Count(said, "\n") != 1 {
+			t.Errorf("%s: it is not one line:\n%s", c.about, said)
+		}
+	}
+	var all []workbook.Verdict
+	etcdtest.NoError(t, json.Unmarshal([]byte(d.run(3, "check", "all", "-json")), &all))
+	if all[0].Reason != workbook.NotStarted || all[1].Reason != workbook.GoFailed || !strings.Contains(all[1].Text, "go env -changed") {
+		t.Errorf("as JSON: %+v", all[:2])
+	}
+	d.env = nil
+	for _, c := range []struct{ about, old, new, says string }{
+		{"a type", "err := visit(", "er := visit(", "02-put/main.go:"},
+		{"the syntax", "func main()", "func main(", "02-put/main.go:"},
+		{"an import", "import (", "import (\n\t_ \"fnt\"", "02-put/main.go:"},
+		{"no main", "func main()", "func begin()", "function main is undeclared"},
+		{"another package", "\npackage main", "\npackage put", "no main packages"},
+		{"nothing to build", "// ", "//go:build ignore\n\n// ", "build constraints exclude all Go files"},
+	} {
+		d.write("my/02-put/main.go", strings.Replace(given, c.old, c.new, 1))
+		d.want(d.run(2, "check", "02"), "02-put does not compile:\n", c.says)
+	}
+	d.want(d.run(0, "check"), "  does not compile\n")
 }
 
 // TestCheckPasses does with the exercise what a learner does until it has passed.

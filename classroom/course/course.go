@@ -149,10 +149,13 @@ func Folder(root string) (string, error) {
 }
 
 // BuildAll builds programs, given as packages, with one command, into a folder, each
-// under the name of its own.
+// under the name of its own. They are not stamped with the commit: git does not tell it
+// in a clone that belongs to another user, and then Go builds nothing.
 func BuildAll(ctx context.Context, root, folder string, output io.Writer, packages ...string) error {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-o", folder + string(filepath.Separator)}, packages...)...)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-buildvcs=false", "-o", folder + string(filepath.Separator)}, packages...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = root, output, output
+	// It has the go.work of the folder, not of who calls, and runs on this machine.
+	cmd.Env = append(os.Environ(), "GOWORK=", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
 	// The compiler removes its temporary files when it is asked to end.
 	err := start(cmd)
 	if err == nil {

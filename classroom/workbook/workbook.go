@@ -13,9 +13,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -104,6 +102,7 @@ const (
 	NotStarted = "not started"
 	NotBuilt   = "does not compile"
 	NotJudged  = "the judge failed"
+	GoFailed   = "Go failed" // for a reason that is not in the program
 )
 
 // page is what is remembered of an exercise.
@@ -352,26 +351,6 @@ func (b *Book) Check(ctx context.Context, e check.Exercise, progress func(ended 
 			p.Passed = hash
 		}
 	})
-}
-
-// build returns the path of the learner's program in a folder, or, when it does not
-// compile, what the compiler says.
-func (b *Book) build(ctx context.Context, name, folder string) (program, said string, err error) {
-	program = filepath.Join(folder, name)
-	if runtime.GOOS == "windows" {
-		program += ".exe"
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./"+name)
-	cmd.Dir = b.path()
-	cmd.Env = append(os.Environ(), "GOWORK="+b.path("go.work"))
-	output, err := cmd.CombinedOutput()
-	if exit := new(exec.ExitError); errors.As(err, &exit) && ctx.Err() == nil {
-		return "", strings.TrimSpace(string(output)), nil
-	}
-	if err != nil {
-		return "", "", fmt.Errorf("run go build: %w", err)
-	}
-	return program, "", nil
 }
 
 // refused is the file that has what etcd did in the last refusal of an exercise, beside
