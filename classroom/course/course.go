@@ -29,17 +29,34 @@ var Names = []string{
 	"05-lease", "06-watch", "07-op", "08-txn-lock",
 }
 
-// Root returns the folder of go.work, in which the lessons are.
+// Root returns the folder of the course: that of the go.work which Go uses, or else the
+// nearest from here upwards. A folder in it may have a go.work of its own, as my has.
 func Root(ctx context.Context) (string, error) {
 	file, err := exec.CommandContext(ctx, "go", "env", "GOWORK").Output()
 	if err != nil {
 		return "", fmt.Errorf("run go env GOWORK: %w", err)
 	}
-	name := strings.TrimSpace(string(file))
-	if name == "" || name == "off" {
-		return "", errors.New("no go.work found: run it inside the repository")
+	folder := filepath.Dir(strings.TrimSpace(string(file)))
+	if filepath.IsAbs(folder) && isRoot(folder) {
+		return folder, nil
 	}
-	return filepath.Dir(name), nil
+	if folder, err = os.Getwd(); err != nil {
+		return "", fmt.Errorf("find the course: %w", err)
+	}
+	for !isRoot(folder) {
+		above := filepath.Dir(folder)
+		if above == folder {
+			return "", errors.New("this folder is not in the course: go to the one that has 01-connect in it")
+		}
+		folder = above
+	}
+	return folder, nil
+}
+
+// isRoot returns whether the module is there that all parts of the course share.
+func isRoot(folder string) bool {
+	module, err := os.ReadFile(filepath.Join(folder, "shared", "go.mod"))
+	return err == nil && strings.HasPrefix(string(module), "module example.com/etcd-by-example/shared")
 }
 
 // File is a Go file of a lesson.

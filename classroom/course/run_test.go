@@ -17,6 +17,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("GOFLAGS", "-buildvcs=auto")
+	t.Setenv("GOWORK", filepath.Join(t.TempDir(), "go.work")) // That of another project.
 	for name, body := range map[string]string{
 		"01-ends":    `println("to stderr"); os.Stdout.WriteString(os.Args[1] + os.Getenv("TOLD")); os.Exit(3)`,
 		"02-stays":   `time.Sleep(time.Hour); os.Exit(0)`,
@@ -60,6 +61,47 @@ func TestRun(t *testing.T) {
 				t.Errorf("printed %q and %q, want %q and %q", &stdout, &stderr, c.stdout, c.stderr)
 			}
 		})
+	}
+}
+
+// TestRoot looks for the course from each of its folders, and from others.
+func TestRoot(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{"course/shared", "course/my/02-put", "course/01-connect", "other/shared"} {
+		if err := os.MkdirAll(filepath.Join(root, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(root, "course/shared/go.mod"), "module example.com/etcd-by-example/shared\n")
+	write(t, filepath.Join(root, "other/shared/go.mod"), "module example.com/other/shared\n")
+	for _, folder := range []string{"course", "course/my", "course/01-connect", "other"} {
+		write(t, filepath.Join(root, folder, "go.work"), "go 1.26.0\n")
+	}
+	found := filepath.Join(root, "course")
+	for _, c := range []struct{ folder, work, want string }{
+		{"course", "", found},
+		{"course/shared", "", found},
+		{"course/my", "", found},
+		{"course/my/02-put", "", found},
+		{"course/01-connect", "", found},
+		{"course", "off", found},
+		{"course/my", "other/go.work", found},
+		{"other", "course/go.work", found},
+		{"other", "", ""},
+		{".", "", ""},
+	} {
+		t.Chdir(filepath.Join(root, c.folder))
+		if c.work != "" && c.work != "off" {
+			c.work = filepath.Join(root, c.work)
+		}
+		t.Setenv("GOWORK", c.work)
+		got, err := Root(t.Context())
+		if got != c.want || c.want == "" && (err == nil || !strings.Contains(err.Error(), "01-connect")) {
+			t.Errorf("in %s, with GOWORK=%s: got %q, %v", c.folder, c.work, got, err)
+		}
 	}
 }
 
