@@ -169,6 +169,39 @@ func TestCheckTellsGoFromTheProgram(t *testing.T) {
 	d.want(d.run(0, "check"), "  does not compile\n")
 }
 
+// TestCheckKeepsTheModule hands out copies to a learner who has a library of their own.
+func TestCheckKeepsTheModule(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.run(0, "check", "start", "02")
+	given := map[string]string{}
+	for _, name := range []string{"go.mod", "go.work", "go.sum"} {
+		given[name] = d.read("my/" + name)
+	}
+	sum, rest, _ := strings.Cut(given["go.sum"], "\n")
+	theirs := map[string]string{
+		"go.mod":  given["go.mod"] + "\nrequire example.com/library v1.2.3 // indirect\n",
+		"go.work": given["go.work"] + "\nuse ./library\n",
+		"go.sum":  rest + "example.com/library v1.2.3 h1:their=\n",
+	}
+	want := map[string]string{"go.mod": theirs["go.mod"], "go.work": theirs["go.work"], "go.sum": theirs["go.sum"] + sum + "\n"}
+	for _, before := range []string{"go 1.26.0", "go 1.25.3", "go 1.99.0"} {
+		for name, text := range theirs {
+			d.write("my/"+name, strings.Replace(text, "go 1.26.0", before, 1))
+		}
+		d.run(0, "check", "start", "03")
+		d.run(0, "check", "reset", "02")
+		for name, text := range want {
+			if before == "go 1.99.0" {
+				text = strings.Replace(text, "go 1.26.0", before, 1)
+			}
+			if got := d.read("my/" + name); got != text {
+				t.Errorf("with %s, %s is\n%s\nwant\n%s", before, name, got, text)
+			}
+		}
+	}
+}
+
 // TestCheckPasses does with the exercise what a learner does until it has passed.
 func TestCheckPasses(t *testing.T) {
 	etcdtest.NeedsLong(t, "it checks a program again and again")

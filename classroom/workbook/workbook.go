@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"go/parser"
 	"go/token"
+	"go/version"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -216,7 +218,8 @@ func (b *Book) Task(e check.Exercise) (string, error) {
 	return file.Doc.Text(), nil
 }
 
-// prepare makes the learner's folder a module with the versions of the exercises.
+// prepare makes the learner's folder a module with the versions of the exercises. What
+// the learner has added to it stays, such as a library: a copy may need it.
 func (b *Book) prepare() error {
 	if err := os.MkdirAll(b.path(), 0o755); err != nil {
 		return err
@@ -230,12 +233,46 @@ func (b *Book) prepare() error {
 		return err
 	}
 	text := strings.Replace(module, "example.com/etcd-by-example/exercises", "my", 1)
-	_, version, _ := strings.Cut(text, "\ngo ")
-	version, _, _ = strings.Cut(version, "\n")
+	line := goLine.FindString(text)
+	// In their go.mod older versions may stay: shared has those of the exercises.
+	newer := func(theirs string) string {
+		if version.Compare(goVersion(goLine.FindString(theirs)), goVersion(line)) < 0 {
+			theirs = goLine.ReplaceAllLiteralString(theirs, line)
+		}
+		return theirs
+	}
 	return errors.Join(
-		os.WriteFile(b.path("go.mod"), []byte(text), 0o644),
-		os.WriteFile(b.path("go.sum"), sums, 0o644),
-		os.WriteFile(b.path("go.work"), []byte("go "+version+"\n\nuse (\n\t.\n\t../shared\n)\n"), 0o644))
+		b.keep("go.mod", text, newer),
+		b.keep("go.work", line+"\n\nuse (\n\t.\n\t../shared\n)\n", newer),
+		b.keep("go.sum", string(sums), func(theirs string) string {
+			for sum := range strings.Lines(string(sums)) {
+				if !strings.Contains(theirs, strings.TrimSpace(sum)) {
+					theirs += sum
+				}
+			}
+			return theirs
+		}))
+}
+
+// goLine is where a go.mod and a go.work say which version of Go they need.
+var goLine = regexp.MustCompile(`(?m)^go [\w.]+`)
+
+func goVersion(line string) string { return strings.Replace(line, "go ", "go", 1) }
+
+// keep writes a file of the learner's module where there is none, and else what has to be
+// changed in theirs.
+func (b *Book) keep(name, text string, change func(theirs string) string) error {
+	theirs, err := os.ReadFile(b.path(name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		if text = change(string(theirs)); text == string(theirs) {
+			return nil
+		}
+	}
+	return os.WriteFile(b.path(name), []byte(text), 0o644)
 }
 
 // Reset gives a fresh copy, and returns where the old one is kept.
