@@ -124,10 +124,15 @@ func checkCommand() *cobra.Command {
 		one("reset", "Make a fresh copy; the old one is kept beside it",
 			func(book *workbook.Book, e check.Exercise) error {
 				kept, err := book.Reset(e)
-				if err == nil {
-					fmt.Printf("%s is fresh; the old one is %s\n", workbook.File(e.Name), kept)
+				if err != nil {
+					return err
 				}
-				return err
+				old := "the old one is"
+				if len(kept) > 1 {
+					old = "the old ones are"
+				}
+				fmt.Printf("%s is fresh; %s %s\n", workbook.File(e.Name), old, strings.Join(kept, ", "))
+				return nil
 			}),
 		solution, all)
 	for _, c := range append(command.Commands(), command) {

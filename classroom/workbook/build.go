@@ -5,10 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	gobuild "go/build"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	"example.com/etcd-by-example/classroom/course"
@@ -16,6 +21,66 @@ import (
 
 // ErrGoFailed says that Go cannot build on this machine, whatever the program is.
 var ErrGoFailed = errors.New("no program builds here, which says nothing of yours")
+
+// moduleLine is where a go.mod names its module.
+var moduleLine = regexp.MustCompile(`(?m)^module (\S+)`)
+
+// sources returns the files from which Go builds a program, from my: those in its folder,
+// the packages of my that these import, also of modules in there, and what all of them embed.
+func (b *Book) sources(name string) []string {
+	files, program := b.inFolder(name)
+	my := os.DirFS(b.path())
+	modules := map[string]string{} // by the folder
+	for _, pattern := range []string{"go.mod", "*/go.mod"} {
+		found, _ := fs.Glob(my, pattern)
+		for _, file := range found {
+			text, _ := fs.ReadFile(my, file)
+			if named := moduleLine.FindSubmatch(text); named != nil {
+				modules[path.Dir(file)] = string(named[1])
+			}
+		}
+	}
+	for packages := []*gobuild.Package{program}; len(packages) > 0; packages = packages[1:] {
+		for _, imported := range packages[0].Imports {
+			for folder, module := range modules {
+				inside, ours := strings.CutPrefix(imported+"/", module+"/")
+				if !ours {
+					continue
+				}
+				if more, p := b.inFolder(path.Join(folder, inside)); len(more) > 0 && !slices.Contains(files, more[0]) {
+					files, packages = append(files, more...), append(packages, p)
+				}
+			}
+		}
+		folder, err := filepath.Rel(b.path(), packages[0].Dir)
+		if err != nil {
+			continue
+		}
+		for _, pattern := range packages[0].EmbedPatterns {
+			embedded, _ := fs.Glob(my, path.Join(filepath.ToSlash(folder), strings.TrimPrefix(pattern, "all:")))
+			for _, top := range embedded {
+				fs.WalkDir(my, top, func(file string, entry fs.DirEntry, err error) error {
+					if err == nil && entry.Type().IsRegular() && !slices.Contains(files, file) {
+						files = append(files, file)
+					}
+					return err
+				})
+			}
+		}
+	}
+	slices.Sort(files)
+	return files
+}
+
+// inFolder returns the Go files from which a package of my is built, from my, and what else
+// Go knows of it.
+func (b *Book) inFolder(folder string) (files []string, p *gobuild.Package) {
+	p, _ = gobuild.ImportDir(b.path(folder), 0) // What is wrong there, Go says when it builds.
+	for _, file := range slices.Concat(p.GoFiles, p.CgoFiles) {
+		files = append(files, path.Join(folder, file))
+	}
+	return files, p
+}
 
 // build returns the path of the learner's program in a folder, or, when it does not
 // compile, what the compiler says.

@@ -47,7 +47,7 @@ var ErrNotStarted = errors.New("there is no copy of it yet")
 type State struct {
 	Name    string   `json:"exercise"`
 	Started bool     `json:"started"`
-	Passed  bool     `json:"passed"`            // its file is the one that has passed
+	Passed  bool     `json:"passed"`            // its files are those that have passed
 	Last    *Verdict `json:"last,omitempty"`    // nil when no check has ended yet
 	Changed bool     `json:"changed,omitempty"` // since Last
 }
@@ -109,8 +109,8 @@ const (
 
 // page is what is remembered of an exercise.
 type page struct {
-	Passed string   `json:"passed,omitempty"` // the hash of the file that has passed
-	Judged string   `json:"judged,omitempty"` // the hash of the file that Last is about
+	Passed string   `json:"passed,omitempty"` // the hash of the files that have passed
+	Judged string   `json:"judged,omitempty"` // the hash of those that Last is about
 	Hints  int      `json:"hints,omitempty"`  // how many were read
 	Last   *Verdict `json:"last,omitempty"`
 }
@@ -141,7 +141,7 @@ func (b *Book) States() (States, error) {
 			s.Changed = p.Last != nil && p.Judged != hash
 			s.Last = p.Last
 			if s.Passed && s.Changed {
-				s.Last, s.Changed = nil, false // It is again the file that had passed before.
+				s.Last, s.Changed = nil, false // These are again the files that had passed before.
 			}
 		}
 		states = append(states, s)
@@ -155,14 +155,24 @@ func readText(name string) (string, error) {
 	return strings.ReplaceAll(string(text), "\r\n", "\n"), err
 }
 
-// hash tells one state of the learner's file from another.
+// hash tells one state of what the learner's program is built from from another.
 func (b *Book) hash(name string) (string, error) {
-	text, err := readText(b.path(name, "main.go"))
-	if err != nil {
+	if _, err := os.Stat(b.path(name, "main.go")); err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:]), nil
+	files, all := b.sources(name), sha256.New()
+	for _, file := range files {
+		text, err := readText(b.path(file))
+		if err != nil {
+			return "", err
+		}
+		sum := sha256.Sum256([]byte(text))
+		if len(files) == 1 {
+			return hex.EncodeToString(sum[:]), nil
+		}
+		fmt.Fprintf(all, "%s %x\n", file, sum)
+	}
+	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
 // Saved returns the hash of each copy that there is, by the exercise's name.
@@ -275,18 +285,28 @@ func (b *Book) keep(name, text string, change func(theirs string) string) error 
 	return os.WriteFile(b.path(name), []byte(text), 0o644)
 }
 
-// Reset gives a fresh copy, and returns where the old one is kept.
-func (b *Book) Reset(e check.Exercise) (kept string, err error) {
+// Reset gives a fresh copy, and returns where the files of the old one are kept.
+func (b *Book) Reset(e check.Exercise) (kept []string, err error) {
 	if _, err := b.hash(e.Name); err != nil {
-		return "", ErrNotStarted
+		return nil, ErrNotStarted
+	}
+	files, _ := b.inFolder(e.Name)
+	if main := e.Name + "/main.go"; !slices.Contains(files, main) {
+		files = append(files, main) // Its build tag leaves it out.
 	}
 	for n := 1; ; n++ {
-		kept = fmt.Sprintf("%s/%s/main.go.%d", Folder, e.Name, n)
-		if _, err := os.Lstat(filepath.Join(b.root, kept)); err == nil {
+		beside := func(file string) string { return fmt.Sprintf("%s.%d", file, n) }
+		if slices.ContainsFunc(files, func(file string) bool {
+			_, err := os.Lstat(b.path(beside(file)))
+			return err == nil
+		}) {
 			continue
 		}
-		if err := os.Rename(b.path(e.Name, "main.go"), filepath.Join(b.root, kept)); err != nil {
-			return "", err
+		for _, file := range files {
+			if err := os.Rename(b.path(file), b.path(beside(file))); err != nil {
+				return kept, err
+			}
+			kept = append(kept, Folder+"/"+beside(file))
 		}
 		_, err = b.Start(e)
 		return kept, err
