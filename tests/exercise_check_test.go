@@ -139,7 +139,8 @@ func TestCheckTellsGoFromTheProgram(t *testing.T) {
 		{"no vendored modules", "GOFLAGS=-mod=vendor", "go: inconsistent vendoring in " + d.root},
 		{"no modules at all", "GO111MODULE=off", "cannot find package \"example.com/etcd-by-example/shared\" in any of: "},
 		{"modules that are not there", "GOMODCACHE=" + t.TempDir(), "module lookup disabled by GOPROXY=off"},
-		{"no room for its files", "GOTMPDIR=" + full, "not a directory"},
+		{"no folder for its files", "GOTMPDIR=" + full, "not a directory"},
+		{"another Go, which is not there", "GOTOOLCHAIN=go1.99.0", "toolchain not available"},
 		{"no cache", "GOCACHE=" + full, "not a directory"},
 	} {
 		d.env = []string{"GOPROXY=off", c.env}
@@ -155,14 +156,17 @@ func TestCheckTellsGoFromTheProgram(t *testing.T) {
 		t.Errorf("as JSON: %+v", all[:2])
 	}
 	d.env = nil
-	for _, c := range []struct{ about, old, new, says string }{
-		{"a type", "err := visit(", "er := visit(", "02-put/main.go:"},
-		{"the syntax", "func main()", "func main(", "02-put/main.go:"},
-		{"an import", "import (", "import (\n\t_ \"fnt\"", "02-put/main.go:"},
-		{"no main", "func main()", "func begin()", "function main is undeclared"},
-		{"another package", "\npackage main", "\npackage put", "no main packages"},
-		{"nothing to build", "// ", "//go:build ignore\n\n// ", "build constraints exclude all Go files"},
+	for i, c := range []struct{ old, new, says string }{
+		{"err := visit(", "er := visit(", "02-put/main.go:"},
+		{"func main()", "func begin()", "function main is undeclared"},
+		{"func main()", "func main(", "02-put/main.go:"},
+		{"import (", "import (\n\t_ \"fnt\"", "02-put/main.go:"},
+		{"\npackage main", "\npackage put", "no main packages"},
+		{"// ", "//go:build ignore\n\n// ", "build constraints exclude all Go files"},
 	} {
+		if i > 1 && !etcdtest.Long() {
+			break // A program is linked for each.
+		}
 		d.write("my/02-put/main.go", strings.Replace(given, c.old, c.new, 1))
 		d.want(d.run(2, "check", "02"), "02-put does not compile:\n", c.says)
 	}
@@ -245,6 +249,26 @@ func TestCheckPasses(t *testing.T) {
 	d.nothingLeft()
 	etcdtest.NoError(t, os.Remove(d.tmp))
 	d.want(d.run(3, "check", "02"), "the judge failed, which says nothing of your program")
+}
+
+// TestCheckWhereProgramsMayNotRun has temporary files where no program may run, and Go put
+// what it builds elsewhere.
+func TestCheckWhereProgramsMayNotRun(t *testing.T) {
+	etcdtest.NeedsLong(t, "a whole check")
+	if err := mayMount(); err != nil {
+		etcdtest.SkipUnlessCI(t, err)
+	}
+	t.Parallel()
+	d := newDesk(t)
+	d.tmp = mountDisk(t, "size=1g,noexec")
+	d.run(0, "check", "start", "02")
+	d.want(d.run(3, "check", "02"), "permission denied: set GOTMPDIR to a folder from which programs may run\n")
+	d.nothingLeft()
+	programs := t.TempDir()
+	d.env = []string{"GOTMPDIR=" + programs}
+	d.want(d.run(1, "check", "02"), "02-put is refused in the round \"empty\"")
+	d.nothingLeft()
+	harness.NothingLeft(t, programs)
 }
 
 // TestCheckInterrupted ends a check in its middle.

@@ -284,11 +284,11 @@ var mayMount = sync.OnceValue(func() error {
 	return exec.Command("umount", folder).Run()
 })
 
-// mountSmallDisk returns a folder on a disk of its own, which goes with the test.
-func mountSmallDisk(t *testing.T) string {
+// mountDisk returns a folder on a disk of its own, which goes with the test.
+func mountDisk(t *testing.T, options string) string {
 	folder := t.TempDir()
 	etcdtest.NoError(t, umountAtEnd(folder))
-	mount(t, folder, "-t", "tmpfs", "-o", fmt.Sprint("size=", smallDisk), "tmpfs")
+	mount(t, folder, "-t", "tmpfs", "-o", options, "tmpfs")
 	t.Cleanup(func() {
 		if output, err := exec.Command("umount", folder).CombinedOutput(); err != nil {
 			t.Errorf("umount: %v\n%s", err, output)

@@ -150,7 +150,7 @@ func TestFaults(t *testing.T) {
 				config := cluster.Config{Members: row.members,
 					Args: []string{fmt.Sprint("--quota-backend-bytes=", quota)}}
 				if row.name == fullDisk.name {
-					config = cluster.Config{Dir: mountSmallDisk(t)}
+					config = cluster.Config{Dir: mountDisk(t, fmt.Sprint("size=", smallDisk))}
 				}
 				s := stage(t, config)
 				carriedOn := s.strikeMidway(row.fault, row.lasts, row.outcomes)

@@ -149,7 +149,7 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	count := max(config.Members, 1)
 	c := &Cluster{Dir: config.Dir, acting: make(chan struct{}, 1), emptied: make(chan struct{})}
 	if c.Dir == "" {
-		if c.temporary, err = tempdir.Make("classroom-"); err != nil {
+		if c.temporary, err = tempdir.Make("", "classroom-"); err != nil {
 			return nil, err
 		}
 		c.Dir = c.temporary.Path

@@ -32,11 +32,11 @@ var Names = []string{
 // Root returns the folder of the course: that of the go.work which Go uses, or else the
 // nearest from here upwards. A folder in it may have a go.work of its own, as my has.
 func Root(ctx context.Context) (string, error) {
-	file, err := exec.CommandContext(ctx, "go", "env", "GOWORK").Output()
+	file, err := GoEnv(ctx, "GOWORK")
 	if err != nil {
-		return "", fmt.Errorf("run go env GOWORK: %w", err)
+		return "", err
 	}
-	folder := filepath.Dir(strings.TrimSpace(string(file)))
+	folder := filepath.Dir(file)
 	if filepath.IsAbs(folder) && isRoot(folder) {
 		return folder, nil
 	}
@@ -51,6 +51,19 @@ func Root(ctx context.Context) (string, error) {
 		folder = above
 	}
 	return folder, nil
+}
+
+// GoEnv returns the value of a variable of Go's, wherever it is set.
+func GoEnv(ctx context.Context, name string) (string, error) {
+	value, err := exec.CommandContext(ctx, "go", "env", name).Output()
+	if exit := new(exec.ExitError); errors.As(err, &exit) && len(exit.Stderr) > 0 {
+		said := strings.Split(strings.TrimSpace(string(exit.Stderr)), "\n")
+		err = errors.New(said[len(said)-1])
+	}
+	if err != nil {
+		return "", fmt.Errorf("run go env %s: %w", name, err)
+	}
+	return strings.TrimSpace(string(value)), nil
 }
 
 // isRoot returns whether the module is there that all parts of the course share.

@@ -18,6 +18,7 @@ func TestRun(t *testing.T) {
 	}
 	t.Setenv("GOFLAGS", "-buildvcs=auto")
 	t.Setenv("GOWORK", filepath.Join(t.TempDir(), "go.work")) // That of another project.
+	t.Setenv("GOARCH", "wasm")
 	for name, body := range map[string]string{
 		"01-ends":    `println("to stderr"); os.Stdout.WriteString(os.Args[1] + os.Getenv("TOLD")); os.Exit(3)`,
 		"02-stays":   `time.Sleep(time.Hour); os.Exit(0)`,

@@ -74,7 +74,7 @@ func run(m *testing.M, prepare func() error) (code int) {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	folder, err := tempdir.Make(prefix)
+	folder, err := tempdir.Make("", prefix)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -72,7 +72,7 @@ func TestEnds(t *testing.T) {
 			}
 			tests.Wait()
 			// The next tests, which begin at once, leave what the keeper still needs.
-			next, err := tempdir.Make(prefix)
+			next, err := tempdir.Make("", prefix)
 			if err != nil {
 				t.Fatal(err)
 			}

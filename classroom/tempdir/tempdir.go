@@ -3,6 +3,7 @@
 package tempdir
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -21,12 +22,14 @@ type Dir struct {
 	owner *os.File // nil where nobody could tell that the folder is in use
 }
 
-// Make returns a new folder, whose name begins with the prefix, for temporary files.
+// Make returns a new folder, whose name begins with the prefix, for temporary files, in
+// the folder parent, or in that of the system for such files when parent is empty.
 // First it removes those with that prefix that processes which were killed have left;
 // what cannot be removed stays for the next call.
-func Make(prefix string) (*Dir, error) {
-	removeLeftovers(prefix)
-	path, err := os.MkdirTemp("", prefix)
+func Make(parent, prefix string) (*Dir, error) {
+	parent = cmp.Or(parent, os.TempDir())
+	removeLeftovers(parent, prefix)
+	path, err := os.MkdirTemp(parent, prefix)
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary folder: %w", err)
 	}
@@ -54,8 +57,8 @@ func (d *Dir) Lend(cmd *exec.Cmd) {
 	}
 }
 
-func removeLeftovers(prefix string) {
-	owners, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*", ownerFile))
+func removeLeftovers(parent, prefix string) {
+	owners, _ := filepath.Glob(filepath.Join(parent, prefix+"*", ownerFile))
 	for _, name := range owners {
 		if abandoned(name) {
 			RemoveAll(filepath.Dir(name))

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"example.com/etcd-by-example/classroom/course"
+	"example.com/etcd-by-example/classroom/tempdir"
 )
 
 // ErrGoFailed says that Go cannot build on this machine, whatever the program is.
@@ -82,6 +83,25 @@ func (b *Book) inFolder(folder string) (files []string, p *gobuild.Package) {
 	return files, p
 }
 
+// newFolder makes a folder for a program that is built and run at once. It is where Go has
+// such folders: from where other temporary files are, programs may be forbidden to run.
+func newFolder(ctx context.Context) (*tempdir.Dir, error) {
+	parent, err := course.GoEnv(ctx, "GOTMPDIR")
+	if err != nil {
+		return nil, goFailed(err.Error())
+	}
+	folder, err := tempdir.Make(parent, "classroom-check-")
+	if err != nil && parent != "" {
+		err = goFailed(err.Error())
+	}
+	return folder, err
+}
+
+// goFailed is ErrGoFailed, with the reason and what to do.
+func goFailed(reason string) error {
+	return fmt.Errorf("%w: %s; mend that first: go env -changed shows what is set here", ErrGoFailed, reason)
+}
+
 // build returns the path of the learner's program in a folder, or, when it does not
 // compile, what the compiler says.
 func (b *Book) build(ctx context.Context, name, folder string) (program, said string, err error) {
@@ -106,7 +126,7 @@ func (b *Book) build(ctx context.Context, name, folder string) (program, said st
 	if given {
 		return "", said, nil
 	}
-	return "", "", fmt.Errorf("%w: %s; go env -changed shows what is set here", ErrGoFailed, oneLine(reason))
+	return "", "", goFailed(oneLine(reason))
 }
 
 // goBuild builds a package into a folder, and returns whether it did, and what Go says.

@@ -23,7 +23,6 @@ import (
 
 	"example.com/etcd-by-example/classroom/check"
 	"example.com/etcd-by-example/classroom/history"
-	"example.com/etcd-by-example/classroom/tempdir"
 )
 
 // Folder is where the copies are, from the root of the repository. git ignores it.
@@ -371,7 +370,7 @@ func (b *Book) Check(ctx context.Context, e check.Exercise, progress func(ended 
 	} else if err != nil {
 		return v, check.Result{}, err
 	}
-	folder, err := tempdir.Make("classroom-check-")
+	folder, err := newFolder(ctx)
 	if err != nil {
 		return v, check.Result{}, err
 	}
@@ -385,6 +384,10 @@ func (b *Book) Check(ctx context.Context, e check.Exercise, progress func(ended 
 		v.Reason, v.Text = NotBuilt, said
 	} else {
 		if result, err = check.Run(ctx, e, program, progress); err != nil {
+			if mayNotRun := new(fs.PathError); errors.As(err, &mayNotRun) &&
+				mayNotRun.Path == program && errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w: set GOTMPDIR to a folder from which programs may run", err)
+			}
 			return v, result, err
 		}
 		v.Passed, v.Reason, v.Text, v.Revision = result.Passed, result.Round, result.Text, result.Revision
