@@ -451,6 +451,14 @@ func (b *Book) pages() (map[string]page, error) {
 func (b *Book) update(name string, change func(*page)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := os.MkdirAll(b.path(), 0o755); err != nil {
+		return err
+	}
+	unlock, err := lock(b.path("progress.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	pages, err := b.pages()
 	if err != nil {
 		return err
@@ -460,9 +468,6 @@ func (b *Book) update(name string, change func(*page)) error {
 	pages[name] = p
 	text, err := json.MarshalIndent(pages, "", "  ")
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(b.path(), 0o755); err != nil {
 		return err
 	}
 	// A reader sees the old file or the new one, never a part.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"example.com/etcd-by-example/classroom/check"
@@ -84,6 +85,41 @@ func TestResetTakesAllThatIsBuilt(t *testing.T) {
 	}
 	if _, err := os.Stat(b.path(e.Name, "notes.txt")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTwoRemember has several books of one learner, as of several processes, remember at
+// the same time.
+func TestTwoRemember(t *testing.T) {
+	t.Parallel()
+	const each = 30
+	root, others := t.TempDir(), check.Exercises[:4]
+	var all sync.WaitGroup
+	for _, e := range others {
+		b := Open(root)
+		all.Go(func() {
+			for range each {
+				if err := b.update(e.Name, func(p *page) { p.Hints++ }); err != nil {
+					t.Error(err)
+				}
+				if err := b.update(check.Exercises[8].Name, func(p *page) { p.Hints++ }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	pages, err := Open(root).pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range others {
+		if got := pages[e.Name].Hints; got != each {
+			t.Errorf("of %s, %d of %d are remembered", e.Name, got, each)
+		}
+	}
+	if got := pages[check.Exercises[8].Name].Hints; got != each*len(others) {
+		t.Errorf("of what all count, %d of %d are remembered", got, each*len(others))
 	}
 }
 
