@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +92,62 @@ func TestInterruptedInTheMiddle(t *testing.T) {
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// TestWhatIsJudgedIsKept prints without a pause, in pieces, and then what is judged.
+func TestWhatIsJudgedIsKept(t *testing.T) {
+	t.Parallel()
+	for judged, want := range map[*regexp.Regexp][]string{
+		shownLine: {`{"revision":2}`, `{"revision":3}`, `{"revision":4}`, `{"revision":5}`},
+		nil:       {`{"revision":2}`, `{"revision":3}`, `{"revision":5}`},
+	} {
+		o := output{judged: judged}
+		noise := strings.Repeat("I have heard of {nothing} yet.\n", 64<<10)
+		var all strings.Builder
+		for _, text := range []string{`{"revision":2}` + "\n", `{"revision":3}` + "\n", noise, `{"revision":4}` + "\n", noise, `{"revision":5}`} {
+			all.WriteString(text)
+		}
+		for piece := range slices.Chunk([]byte(all.String()), 4099) {
+			o.Write(piece)
+		}
+		var got []string
+		for line := range strings.Lines(o.String()) {
+			if line = strings.TrimSpace(line); strings.HasPrefix(line, "{") {
+				got = append(got, line)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("judged %v: kept are %q, want %q", judged, got, want)
+		}
+		if size := len(o.String()); !o.isCut() || size < outputLimit-100 || size > outputLimit+100 {
+			t.Errorf("judged %v: %d bytes are kept; cut: %v", judged, size, o.isCut())
+		}
+	}
+	var endless output
+	for range 3 {
+		endless.Write(make([]byte, outputLimit))
+	}
+	if size := len(endless.String()); !endless.isCut() || size > 2*outputLimit {
+		t.Errorf("of a line without an end, %d bytes are kept; cut: %v", size, endless.isCut())
+	}
+}
+
+// TestCutOutputIsSaid refuses a program for what it has not printed, where not all was kept.
+func TestCutOutputIsSaid(t *testing.T) {
+	t.Parallel()
+	etcdtest.Reserve(t, 1)
+	for times, want := range map[int]string{
+		1: "There is no line of revision 7. Which one is it?",
+		2: "The program has printed more than 1 MiB, and not all of it was read. ",
+	} {
+		result, err := play(t, t.Context(), 1, func(r *round, p *program) {
+			p.said.Write([]byte(strings.Repeat("Here I am.\n", times*60_000)))
+			r.refuse(0, "There is no line of revision %d. Which one is it?", 7)
+		})
+		if err != nil || !strings.HasPrefix(result.Text, want) {
+			t.Errorf("%d times: %q, %v", times, result.Text, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -100,8 +101,12 @@ func configure(r *round) (*program, []string) {
 	return configProgram(r), values
 }
 
+// configLine matches the lines that are looked at.
+var configLine = regexp.MustCompile(`^/config/`)
+
 func configProgram(r *round) *program {
 	p := r.program()
+	p.out.judged = configLine
 	p.env = []string{"ETCDCTL_DIAL_TIMEOUT=" + r.granted(2*time.Second).String()} // It has to end in time without an etcd.
 	return p
 }
@@ -124,7 +129,7 @@ func patiently(p *program) *program {
 // is not there.
 func judgeConfig(p *program, values []string, reason string) {
 	r := p.round
-	printed := slices.DeleteFunc(strings.Split(p.out.String(), "\n"), func(line string) bool { return !strings.HasPrefix(line, "/config/") })
+	printed := slices.DeleteFunc(strings.Split(p.out.String(), "\n"), func(line string) bool { return !configLine.MatchString(line) })
 	for n, line := range printed {
 		want := "nothing"
 		if n < len(values) && values[n] != "" {

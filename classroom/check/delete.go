@@ -73,6 +73,7 @@ var deleted = regexp.MustCompile(`^/.* was ".*"$|^deleted [0-9]+$`)
 // deleteCirros runs the program, with strikes, and judges what it has deleted and told.
 func deleteCirros(r *round, strikes ...func(*program)) {
 	p := r.program("-image", "cirros")
+	p.out.judged = deleted
 	for _, set := range strikes {
 		set(p)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -123,8 +124,13 @@ type mirrorRun struct {
 }
 
 func mirrorOf(r *round, lesson string) *mirrorRun {
-	return &mirrorRun{r.program(), lesson, map[int64]bool{}}
+	m := &mirrorRun{r.program(), lesson, map[int64]bool{}}
+	m.out.judged = shownLine
+	return m
 }
+
+// shownLine matches the lines that are looked at.
+var shownLine = regexp.MustCompile(`^\{`)
 
 // startMirror starts a mirror of three jobs, and returns when it follows them.
 func startMirror(r *round, lesson string) *mirrorRun {
@@ -166,7 +172,7 @@ type shown struct {
 
 func (m *mirrorRun) shown() (all []shown) {
 	for _, text := range m.out.lines() {
-		if strings.HasPrefix(text, "{") {
+		if shownLine.MatchString(text) {
 			line := shown{text: text}
 			line.err = json.Unmarshal([]byte(text), &line)
 			all = append(all, line)

@@ -233,31 +233,69 @@ func (p *program) close() {
 	}
 }
 
-// outputLimit is how much of what a program prints is kept.
-const outputLimit = 1 << 20
+const (
+	// outputLimit is how much of what a program prints is kept.
+	outputLimit = 1 << 20
+
+	// judgedLimit is how much is kept of the lines that are judged.
+	judgedLimit = 16 << 20
+)
 
 // output takes what a program prints.
 type output struct {
-	woken chan struct{} // is told of each word
+	woken  chan struct{}  // is told of each word
+	judged *regexp.Regexp // what the lines match that are kept when there is much else; or nil
 
 	mu   sync.Mutex
-	text bytes.Buffer
+	text bytes.Buffer // whole lines
+	rest []byte       // the line that has not ended
+	cut  bool         // something was printed that is in neither
 }
 
 func (o *output) Write(text []byte) (int, error) {
 	o.mu.Lock()
-	if o.text.Len() < outputLimit {
-		o.text.Write(text)
+	o.rest = append(o.rest, text...)
+	for {
+		end := bytes.IndexByte(o.rest, '\n') + 1
+		if end == 0 {
+			break
+		}
+		o.keep(o.rest[:end])
+		o.rest = o.rest[end:]
+	}
+	if len(o.rest) > outputLimit {
+		o.keep(o.rest)
+		o.rest = nil
 	}
 	o.mu.Unlock()
 	wake(o.woken)
 	return len(text), nil
 }
 
+// keep takes a line, unless there is no room for it.
+func (o *output) keep(line []byte) {
+	room := outputLimit
+	if o.judged != nil && o.judged.Match(bytes.TrimSuffix(line, []byte("\n"))) {
+		room = judgedLimit
+	}
+	if o.text.Len()+len(line) > room {
+		o.cut = true
+		return
+	}
+	o.text.Write(line)
+}
+
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.text.String()
+	return o.text.String() + string(o.rest)
+}
+
+// isCut returns whether something was printed that was not kept.
+func (o *output) isCut() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.cut
 }
 
 // lines are the whole lines that were printed.

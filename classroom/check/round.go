@@ -153,6 +153,11 @@ func (r *round) must(err error) {
 func (r *round) refuse(revision int64, format string, args ...any) {
 	r.sync() // So that the record that is kept has all.
 	r.record = r.history()
+	for _, p := range r.programs {
+		if p.out.isCut() || p.said.isCut() {
+			format, args = printedTooMuch, []any{outputLimit >> 20}
+		}
+	}
 	text := fmt.Sprintf(format, args...)
 	for _, e := range r.events {
 		r.record.Note(e.Revision, e.Text, r.began.Add(e.After))
@@ -160,6 +165,11 @@ func (r *round) refuse(revision int64, format string, args ...any) {
 	r.record.Note(cmp.Or(revision, r.record.Last()), text, time.Now())
 	panic(&refusal{rule: format, text: text, revision: revision})
 }
+
+// printedTooMuch is in the place of what was found in a program whose output was cut: that
+// may be what was cut.
+const printedTooMuch = "The program has printed more than %d MiB, and not all of it was read. " +
+	"It may be right: who could find in there what it has to say?"
 
 // tell adds a sentence to the story: something was done to the program.
 func (r *round) tell(format string, args ...any) {

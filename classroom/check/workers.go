@@ -129,7 +129,9 @@ func giveJobs(r *round, n int) {
 // worker prepares a worker. They all have the same name. With a ttl of 60 it keeps its
 // lock however slow the machine is, until it ends or the judge ends the lease.
 func worker(r *round, ttl int, work time.Duration) *program {
-	return r.program("-name", "ann", "-ttl", strconv.Itoa(ttl), "-work", work.String())
+	p := r.program("-name", "ann", "-ttl", strconv.Itoa(ttl), "-work", work.String())
+	p.out.judged = doneWords
+	return p
 }
 
 // strikeAt starts a worker and returns the first message that matches, which is held.
