@@ -17,7 +17,7 @@ import (
 // The page follows by itself.
 func boardExercises(t *testing.T, browser context.Context) {
 	etcdtest.Reserve(t, 4) // Those of a check, and the board's.
-	d := &desk{t: t, root: harness.CopyOfTree(t), tmp: t.TempDir()}
+	d := &desk{t: t, root: harness.CopyOfTree(t), tmp: t.TempDir(), processors: 1}
 	b := startBoard(t, etcdtest.Etcd(t, cluster.Config{}), board.Config{Root: d.root})
 	p := open(t, browser, "http://"+b.Address()+"/")
 	p.click(`#top a[href="/exercises"]`)

@@ -4,6 +4,7 @@ package tests
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,15 +19,22 @@ import (
 // desk is a repository of which only the exercises are there, so that the developer's
 // own copies stay as they are.
 type desk struct {
-	t         *testing.T
-	root, tmp string
-	env       []string // further variables
+	t          *testing.T
+	root, tmp  string
+	env        []string // further variables
+	processors int
 }
 
+// newDesk returns one at which checks have the places for members that they need.
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	etcdtest.Reserve(t, 3) // As many as a check on one processor has.
-	d := &desk{t: t, root: t.TempDir(), tmp: t.TempDir()}
+	return openDesk(t)
+}
+
+func openDesk(t *testing.T) *desk {
+	t.Helper()
+	d := &desk{t: t, root: t.TempDir(), tmp: t.TempDir(), processors: 1}
 	for _, module := range []string{"exercises", "shared"} {
 		etcdtest.NoError(t, os.CopyFS(filepath.Join(d.root, module), os.DirFS(filepath.Join(harness.Root, module))))
 	}
@@ -54,7 +62,7 @@ func (d *desk) start(args ...string) *harness.Running {
 	cmd := exec.Command(harness.Program(d.t, "classroom"), args...)
 	cmd.Dir = d.root
 	// The last two would be the programs' own affair, and are kept from them.
-	cmd.Env = append(harness.Env("GOMAXPROCS=1", "TMPDIR="+d.tmp, "GOWORK=", "GOFLAGS=-buildvcs=auto",
+	cmd.Env = append(harness.Env(fmt.Sprint("GOMAXPROCS=", d.processors), "TMPDIR="+d.tmp, "GOWORK=", "GOFLAGS=-buildvcs=auto",
 		"ETCD_NAMESPACE=/class/ann", "ETCDCTL_USER=ann:secret"), d.env...)
 	return harness.Command(d.t, cmd)
 }

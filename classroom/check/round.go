@@ -79,6 +79,12 @@ func (r *round) run() {
 	}
 	r.slow = slowness(time.Since(r.began), r.members)
 	defer func() { r.err = errors.Join(r.err, r.etcd.Close()) }()
+	defer func() {
+		if r.err != nil || r.refused != nil {
+			// What came of an etcd that could not write is nobody's fault.
+			r.err = cmp.Or(r.etcd.NoRoom(), r.err)
+		}
+	}()
 	reach := clientv3.Config{Endpoints: r.etcd.Endpoints(), Logger: zap.NewNop()}
 	if r.recorder, err = history.Start(r.ctx, history.Source{Etcd: reach}); err != nil {
 		r.err = fmt.Errorf("record etcd: %w", err)

@@ -20,15 +20,26 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/etcdmain"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 
 	"example.com/etcd-by-example/classroom/ports"
 	"example.com/etcd-by-example/classroom/tempdir"
 )
 
-// memberVariable marks a process that was started as a member. The name etcd
-// alone is not enough: somebody may call a binary of theirs so.
-const memberVariable = "CLASSROOM_MEMBER"
+const (
+	// memberVariable marks a process that was started as a member. The name etcd
+	// alone is not enough: somebody may call a binary of theirs so.
+	memberVariable = "CLASSROOM_MEMBER"
+
+	// temporaryVariable is set for a member whose data nobody keeps.
+	temporaryVariable = "CLASSROOM_TEMPORARY"
+
+	// smallSegment is how many bytes such a member takes at a time for its
+	// write-ahead log, always with as many in reserve. etcd's own 64 MB fill a
+	// temporary folder that is in memory, when there are many members.
+	smallSegment = 1 << 20
+)
 
 // Main turns the process into an etcd member when it was started as one, and
 // does not return then. Otherwise it returns at once.
@@ -43,6 +54,9 @@ func Main() {
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(1)
 	}()
+	if os.Getenv(temporaryVariable) != "" {
+		wal.SegmentSizeBytes = smallSegment
+	}
 	etcdmain.Main(os.Args)
 	os.Exit(0)
 }
@@ -196,6 +210,7 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 			client:   c.client,
 			ended:    config.Ended,
 			peers:    c.peers,
+			forget:   c.temporary != nil,
 		}
 		listening := "127.0.0.1:" + strconv.Itoa(numbers[2*i+1])
 		m.PeerURL = "http://" + listening
@@ -267,6 +282,16 @@ func (c *Cluster) Endpoints() []string {
 		endpoints = append(endpoints, m.Endpoint)
 	}
 	return endpoints
+}
+
+// NoRoom returns an error when a member could not write, because there was no room.
+func (c *Cluster) NoRoom() error {
+	for _, m := range c.Members {
+		if err := m.NoRoom(); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	return nil
 }
 
 // Exclusively runs do while nobody else acts on the members. It waits for its turn

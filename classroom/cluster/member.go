@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -52,6 +53,7 @@ type Member struct {
 	args    []string
 	client  *tls.Config // how to reach it; nil without TLS
 	ended   func(*Member, string)
+	forget  bool // nobody keeps its data
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -292,6 +294,9 @@ func (m *Member) launch(further ...string) error {
 	}
 
 	env := append(withoutEtcd(os.Environ()), memberVariable+"="+m.Name)
+	if m.forget {
+		env = append(env, temporaryVariable+"=yes")
+	}
 	if m.proxy != "" {
 		env = throughProxy(env, m.proxy)
 	}
@@ -315,7 +320,11 @@ func (m *Member) launch(further ...string) error {
 		cmd.Wait()
 		close(exited)
 		if !awaits.Load() && m.ended != nil {
-			m.ended(m, cmd.ProcessState.String())
+			how := cmd.ProcessState.String()
+			if err := m.NoRoom(); err != nil {
+				how += ", " + err.Error()
+			}
+			m.ended(m, how)
 		}
 	}()
 	m.cmd, m.exited, m.paused, m.awaits = cmd, exited, false, awaits
@@ -390,8 +399,40 @@ func (m *Member) serves() bool {
 	return err == nil && bytes.Contains(text, []byte("serving client traffic"))
 }
 
+// NoRoom returns an error when the member could not write, because there was no room.
+func (m *Member) NoRoom() error {
+	m.mu.Lock()
+	from := m.logged
+	m.mu.Unlock()
+	dir, instead := filepath.Dir(m.Data), "-data"
+	if m.forget {
+		dir, instead = os.TempDir(), "TMPDIR"
+	}
+	// Where there was no room for its last words either, nobody can write.
+	if err := tempdir.Try(filepath.Dir(m.Data)); err != nil && tempdir.IsFull(err.Error()) {
+		return tempdir.NoRoom(dir, instead)
+	}
+	log, err := os.Open(m.Log())
+	if err != nil {
+		return nil
+	}
+	defer log.Close()
+	const last = 1 << 16
+	if info, err := log.Stat(); err == nil {
+		from = max(from, info.Size()-last)
+	}
+	text, err := io.ReadAll(io.NewSectionReader(log, from, last))
+	if err == nil && tempdir.IsFull(string(text)) {
+		return tempdir.NoRoom(dir, instead)
+	}
+	return nil
+}
+
 // failure returns why the member ended: its status, and what its log says last.
 func (m *Member) failure(state *os.ProcessState) error {
+	if err := m.NoRoom(); err != nil {
+		return fmt.Errorf("start %s: %w", m.Name, err)
+	}
 	lines, err := tail(m.Log(), 3)
 	if err != nil {
 		return fmt.Errorf("start %s: it ended, and its log cannot be read: %w",

@@ -27,10 +27,12 @@ type Dir struct {
 // First it removes those with that prefix that processes which were killed have left;
 // what cannot be removed stays for the next call.
 func Make(parent, prefix string) (*Dir, error) {
-	parent = cmp.Or(parent, os.TempDir())
-	removeLeftovers(parent, prefix)
-	path, err := os.MkdirTemp(parent, prefix)
-	if err != nil {
+	in := cmp.Or(parent, os.TempDir())
+	removeLeftovers(in, prefix)
+	path, err := os.MkdirTemp(in, prefix)
+	if err != nil && parent == "" && IsFull(err.Error()) {
+		return nil, NoRoom(in, "TMPDIR")
+	} else if err != nil {
 		return nil, fmt.Errorf("make a temporary folder: %w", err)
 	}
 	owner, err := own(path)

@@ -12,7 +12,6 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -99,7 +98,11 @@ func newFolder(ctx context.Context) (*tempdir.Dir, error) {
 
 // goFailed is ErrGoFailed, with the reason and what to do.
 func goFailed(reason string) error {
-	return fmt.Errorf("%w: %s; mend that first: go env -changed shows what is set here", ErrGoFailed, reason)
+	next := "mend that first: go env -changed shows what is set here"
+	if tempdir.IsFull(reason) {
+		next = "make room, or name other folders with TMPDIR and GOCACHE"
+	}
+	return fmt.Errorf("%w: %s; %s", ErrGoFailed, reason, next)
 }
 
 // build returns the path of the learner's program in a folder, or, when it does not
@@ -107,11 +110,7 @@ func goFailed(reason string) error {
 func (b *Book) build(ctx context.Context, name, folder string) (program, said string, err error) {
 	built, said, err := goBuild(ctx, b.path(), folder, "./"+name)
 	if built || err != nil {
-		program = filepath.Join(folder, name)
-		if runtime.GOOS == "windows" {
-			program += ".exe"
-		}
-		return program, "", err
+		return course.Executable(folder, name), "", err
 	}
 	if compiled.MatchString(said) {
 		return "", said, nil
