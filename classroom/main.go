@@ -33,8 +33,12 @@ import (
 func main() {
 	cluster.Main()
 
-	ctx, stop := signal.NotifyContext(context.Background(),
-		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	// Who started it with nohup wants it to go on when the terminal is closed.
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	context.AfterFunc(ctx, stop)
 	classroom := commands()
 	classroom.SetArgs(dashes(classroom, os.Args[1:]))

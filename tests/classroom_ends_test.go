@@ -5,7 +5,10 @@ package tests
 import (
 	"fmt"
 	"net/http"
+	"os/exec"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,4 +136,44 @@ func TestInterruptedTour(t *testing.T) {
 	expect(t, tour.Wait(t), 1, "08-txn-lock: interrupted", "the tour was interrupted in 08-txn-lock")
 	allEnd(t, processes)
 	harness.NothingLeft(t, temporary)
+}
+
+// TestHangUpIsIgnored hangs up on a class and a desk that were started with nohup: they
+// go on.
+func TestHangUpIsIgnored(t *testing.T) {
+	t.Parallel()
+	etcdtest.Reserve(t, 1)
+	nohup := func(args ...string) *harness.Running {
+		cmd := exec.Command("nohup", append([]string{harness.Program(t, "classroom")}, args...)...)
+		// The key of the desk lies there.
+		cmd.Env = harness.Env("XDG_CONFIG_HOME=" + t.TempDir())
+		return harness.Command(t, cmd)
+	}
+	port := harness.FreePorts(t, 8) + 2
+	class := nohup("-class", "-board", "off", "-port", strconv.Itoa(port))
+	class.Await(t, "Ctrl-C ends the class.")
+	code := regexp.MustCompile(`join (\S+) NAME`).FindStringSubmatch(class.Stdout.String())[1]
+	_, code, _ = strings.Cut(code, "/")
+	deskPort := strconv.Itoa(port + 5)
+	desk := nohup("join", fmt.Sprintf("127.0.0.1:%d/%s", port-1, code), "ann", "-port", deskPort)
+	desk.Await(t, "Ctrl-C leaves.")
+	for _, p := range []*harness.Running{desk, class} {
+		etcdtest.NoError(t, p.Process.Signal(syscall.SIGHUP))
+	}
+	for _, args := range [][]string{{"member", "restart", "etcd1", "-port", strconv.Itoa(port)}, {"reset", "-port", deskPort}} {
+		cmd := exec.Command(harness.Program(t, "classroom"), args...)
+		cmd.Env = harness.Env()
+		if got := harness.Command(t, cmd).Wait(t); got.Status != 0 {
+			t.Errorf("%s: status %d\n%s", strings.Join(args, " "), got.Status, got.Stderr)
+		}
+	}
+	for _, p := range []*harness.Running{desk, class} {
+		if p.HasEnded() {
+			t.Errorf("it has ended:\n%s%s", p.Stdout, p.Stderr)
+		}
+		harness.Interrupt(t, p)
+		if got := p.Wait(t); got.Status != 0 {
+			t.Errorf("status %d\n%s", got.Status, got.Stderr)
+		}
+	}
 }
