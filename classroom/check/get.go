@@ -240,13 +240,15 @@ func asksForKeys(message proto.Message) bool {
 	return false
 }
 
-// keysIn returns the keys that an answer brings, in a transaction or not.
+// keysIn returns the keys that an answer brings, in a transaction, in a stream or neither.
 func keysIn(message proto.Message) (keys []string) {
 	switch m := message.(type) {
 	case *pb.RangeResponse:
 		for _, kv := range m.Kvs {
 			keys = append(keys, string(kv.Key))
 		}
+	case *pb.RangeStreamResponse:
+		return keysIn(m.RangeResponse)
 	case *pb.TxnResponse:
 		for _, op := range m.Responses {
 			keys = append(keys, keysIn(inner(op))...)

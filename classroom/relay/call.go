@@ -65,8 +65,8 @@ type Message struct {
 	*Call
 
 	// Request is what the program wrote, such as a *pb.PutRequest. An answer has the
-	// request that it is to; in a stream it has none. It is nil when the method is
-	// unknown.
+	// request that it is to, and so has each of a stream of answers; where requests
+	// come in a stream, an answer has none. It is nil when the method is unknown.
 	Request proto.Message
 
 	// Answered says that etcd has answered: the message is Answer, or Err.
@@ -104,8 +104,9 @@ type call struct {
 	Call
 	relay  *Relay
 	method protoreflect.MethodDescriptor // nil when it is unknown
-	unary  bool
-	first  []byte // the first request
+	once   bool                          // it has one request
+	unary  bool                          // and one answer
+	first  []byte                        // the first request
 	front  grpc.ServerStream
 	back   grpc.ClientStream
 }
@@ -123,7 +124,8 @@ func (r *Relay) handle(_ any, front grpc.ServerStream) error {
 		method: rpc.Method(name),
 		front:  front,
 	}
-	c.unary = c.method != nil && !c.method.IsStreamingClient() && !c.method.IsStreamingServer()
+	c.once = c.method != nil && !c.method.IsStreamingClient()
+	c.unary = c.once && !c.method.IsStreamingServer()
 	if err := front.RecvMsg(&c.first); err != nil {
 		return err
 	}
@@ -248,7 +250,7 @@ func (c *call) ask(request, answer []byte, err error) Verdict {
 		return Pass
 	}
 	m := &Message{Call: &c.Call, Answered: answer != nil || err != nil, Err: err, closing: c.relay.ctx.Done()}
-	if m.Answered && c.unary {
+	if m.Answered && c.once {
 		request = c.first
 	}
 	if c.method != nil && request != nil {

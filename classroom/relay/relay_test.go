@@ -564,6 +564,44 @@ func TestHoldStream(t *testing.T) {
 	}
 }
 
+// TestStreamOfAnswers reads a range in a stream: each message of it, and its error, tells
+// what was asked for.
+func TestStreamOfAnswers(t *testing.T) {
+	t.Parallel()
+	p := start(t, 1)
+	for i := range 15 {
+		must(p.direct.Put(etcdtest.Soon(t), fmt.Sprintf("/a/%02d", i), "value"))
+	}
+	must(p.direct.Compact(etcdtest.Soon(t), 5))
+	var mu sync.Mutex
+	var sizes []int
+	errs := 0
+	p.relay.Hook(func(m *Message) Verdict {
+		if m.Method != pb.KV_RangeStream_FullMethodName {
+			return Pass
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if asked, ok := m.Request.(*pb.RangeRequest); !ok || string(asked.Key) != "/a/" || !m.Reads.Under("/a/") || m.Reads.Under("/b/") {
+			t.Errorf("a message, answered: %v, tells of the request %v", m.Answered, m.Request)
+		}
+		if chunk, ok := m.Answer.(*pb.RangeStreamResponse); ok {
+			sizes = append(sizes, len(chunk.RangeResponse.Kvs))
+		} else if m.Err != nil {
+			errs++
+		}
+		return Pass
+	})
+	get := must(clientv3.GetStreamToGetResponse(must(p.through.GetStream(etcdtest.Soon(t), "/a/", clientv3.WithPrefix()))))
+	if get.Count != 15 || !slices.Equal(sizes, []int{10, 5}) {
+		t.Errorf("%d keys, in messages of %v", get.Count, sizes)
+	}
+	past := must(p.through.GetStream(etcdtest.Soon(t), "/a/", clientv3.WithPrefix(), clientv3.WithRev(3)))
+	if _, err := clientv3.GetStreamToGetResponse(past); !errors.Is(err, rpctypes.ErrCompacted) || errs != 1 {
+		t.Errorf("of what was compacted: %v, told %d times", err, errs)
+	}
+}
+
 // A watch is held on its way to etcd, also as the second one of its stream.
 func TestHoldWatchRequest(t *testing.T) {
 	t.Parallel()
