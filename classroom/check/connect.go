@@ -91,7 +91,8 @@ func configKey(n int) string { return fmt.Sprintf("/config/%02d", n) }
 
 // configure puts the fifty keys, and prepares the program. It returns their values.
 func configure(r *round) (*program, []string) {
-	var values, pairs []string
+	var values []string
+	pairs := beside("/config/")
 	for n := range 50 {
 		value := fmt.Sprintf("on port %d", 10000+rand.IntN(90000))
 		values = append(values, value)

@@ -152,8 +152,12 @@ type crew struct {
 
 // newCrew puts the jobs. A lock outlives its worker by less than two ticks.
 func newCrew(r *round, jobs ...string) *crew {
-	for _, job := range jobs {
-		r.put(cronJobs+job, "run daily")
+	for i, job := range jobs {
+		pairs := []string{cronJobs + job, "run daily"}
+		if i == 0 {
+			pairs = append(pairs, beside(cronJobs)...)
+		}
+		r.put(pairs...)
 	}
 	return &crew{round: r, ttl: 1, work: 100 * time.Millisecond, every: r.granted(2 * time.Second),
 		judged: r.history().Last(), ran: map[string]int{}, last: map[string]int64{}}
@@ -278,6 +282,10 @@ func (c *crew) judgeRun(change history.Change, job string, tick int64) {
 			job, tick, was.Mod, was.Value, at, change.After.Value)
 	}
 	said := change.After.Value
+	if strings.HasSuffix(said, elsewhere) {
+		c.refuse(at, "At revision %d the program put %s, and there is no such job under %s. "+
+			"Which keys begin with what the program reads?", at, change.Key, cronJobs)
+	}
 	lock, token := before.Get(cronLocks+job), "there was none"
 	if lock != nil {
 		token = fmt.Sprintf("it had token %d", lock.Create)

@@ -80,7 +80,7 @@ func list(r *round, meanwhile func(read, unread []string)) {
 		r.put(some...)
 	}
 	// So the store's revision is not that of the newest job.
-	began := r.put("/cron/lock/job0000", "mia")
+	began := r.put(append(beside(listDir), "/cron/lock/job0000", "mia")...)
 
 	p := r.program()
 	reading := &pages{woken: r.woken, keys: map[string]bool{}}
@@ -130,6 +130,12 @@ func judgeList(r *round, began int64, printed []string) {
 	for _, line := range printed[1:] {
 		job, _, _ := strings.Cut(line, " -> ")
 		now[job] = line
+	}
+	for _, line := range printed[1:] {
+		if strings.HasSuffix(line, fmt.Sprintf(" -> %q", elsewhere)) {
+			r.refuse(at, "The list has the line %s, and there is no such job under %s. "+
+				"Which keys begin with what the program reads?", line, listDir)
+		}
 	}
 	wrong := ""
 	for _, line := range want {

@@ -27,7 +27,7 @@ var mirror = Exercise{"06-mirror", []scenario{
 		r.put(jobsToShow+"z", "run daily")
 		r.put(jobsToShow+"job1", fmt.Sprintf("run at %d:00", rand.IntN(24)))
 		r.delete(jobsToShow + "z")
-		r.put("/cron/lock/job1", "ann")
+		r.put(append(beside(jobsToShow), "/cron/lock/job1", "ann")...)
 		m := mirrorOf(r, "Which moment does an answer show, and with which revision does the next one begin?")
 		between := m.strike("a watch and a read of "+jobsToShow, laterOf(reads(jobsToShow), watches(jobsToShow)),
 			func(c *call) {
@@ -50,7 +50,8 @@ var mirror = Exercise{"06-mirror", []scenario{
 		}
 		// Who missed that learns of it when the next line comes.
 		m.showsWithin(r.granted(lineLimit/5), r.sync())
-		m.shows(r.put(jobsToShow+"job3", "run weekly"))
+		// Of what is beside them a watch alone may tell, too.
+		m.shows(r.put(append(beside(jobsToShow), jobsToShow+"job3", "run weekly")...))
 		m.interrupt()
 		m.end(mirrorEnd)
 		if m.status != 0 && !(m.status == 1 && strings.Contains(m.said.String(), "interrupted")) {
@@ -197,6 +198,12 @@ func (m *mirrorRun) shows(revision int64) {
 				"What was shown already, and where does a watch go on?", last, line.Revision)
 		}
 		m.misses(changes, last, line.Revision-1)
+		for _, job := range slices.Sorted(maps.Keys(line.Jobs)) {
+			if line.Jobs[job] == elsewhere {
+				r.refuse(line.Revision, "The line of revision %d has %q, and there is no such job under %s. "+
+					"Which keys begin with what the program reads?", line.Revision, job, jobsToShow)
+			}
+		}
 		if wrong := line.wrong(r, changes); wrong != "" {
 			lesson := m.lesson
 			if len(m.hidden) > 0 && !m.hidden[line.Revision] {

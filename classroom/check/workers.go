@@ -121,8 +121,9 @@ const (
 
 // giveJobs puts so many jobs, with names that differ in their digits alone.
 func giveJobs(r *round, n int) {
-	for i := range n {
-		r.put(jobsToDo+fmt.Sprint("job", i+1), "run daily")
+	r.put(append(beside(jobsToDo), jobsToDo+"job1", "run daily")...)
+	for i := range n - 1 {
+		r.put(jobsToDo+fmt.Sprint("job", i+2), "run daily")
 	}
 }
 
@@ -214,6 +215,10 @@ func judgeResults(r *round) {
 		job, result := strings.TrimPrefix(c.Key, jobResults), "nothing"
 		if c.After != nil {
 			result = c.After.Value
+		}
+		if r.at(c.Revision).Get(jobsToDo+job) == nil {
+			r.refuse(c.Revision, "At revision %d the program put %s, and there is no such job under %s. "+
+				"Which keys begin with what the program reads?", c.Revision, c.Key, jobsToDo)
 		}
 		if c.Before != nil {
 			r.refuse(c.Revision, "%s was done twice: at revision %d with %s, and at revision %d with %s. "+
