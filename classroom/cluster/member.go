@@ -332,10 +332,11 @@ func (m *Member) launch(further ...string) error {
 }
 
 // withoutEtcd drops the variables that etcd would take for flags of its own:
-// ETCD_NAME or ETCD_DATA_DIR set by a user would change the member.
+// ETCD_NAME or ETCD_DATA_DIR set by a user would change the member. The variable without
+// which it refuses some processors is none.
 func withoutEtcd(environ []string) []string {
 	return slices.DeleteFunc(environ, func(variable string) bool {
-		return strings.HasPrefix(variable, "ETCD_")
+		return strings.HasPrefix(variable, "ETCD_") && !strings.HasPrefix(variable, "ETCD_UNSUPPORTED_ARCH=")
 	})
 }
 
