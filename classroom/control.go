@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net"
 	"net/http"
@@ -57,7 +58,20 @@ func socket(port int) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the folder for the classroom's socket: %w", err)
 	}
-	return filepath.Join(dir, fmt.Sprintf("classroom-%d.sock", port)), nil
+	return filepath.Join(dir, socketName(port)), nil
+}
+
+// socketName names the socket of the classroom on port. A classroom in another container
+// with the same home has another network, and may have the same port.
+func socketName(port int) string {
+	network, err := os.Readlink("/proc/self/ns/net")
+	if err != nil { // Only Linux has several.
+		return fmt.Sprintf("classroom-%d.sock", port)
+	}
+	host, _ := os.Hostname() // The networks of two machines may have the same number.
+	hash := fnv.New32a()
+	hash.Write([]byte(host + network))
+	return fmt.Sprintf("classroom-%08x-%d.sock", hash.Sum32(), port)
 }
 
 // control answers commands, which commands has the mux handle, until the returned

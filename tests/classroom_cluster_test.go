@@ -127,7 +127,7 @@ func TestStartFails(t *testing.T) {
 	t.Run("the variable that lets etcd run on any processor", func(t *testing.T) {
 		t.Setenv("ETCD_UNSUPPORTED_ARCH", "riscv64")
 		log, err := os.ReadFile(etcdtest.Etcd(t, cluster.Config{}).Members[0].Log())
-		harness.NoError(t, err)
+		etcdtest.NoError(t, err)
 		if !strings.Contains(string(log), "ETCD_UNSUPPORTED_ARCH") {
 			t.Error("etcd does not tell of ETCD_UNSUPPORTED_ARCH")
 		}
