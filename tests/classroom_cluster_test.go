@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -419,4 +420,27 @@ func TestStrangerOnItsPort(t *testing.T) {
 		t.Fatal("it took a stranger for its member")
 	}
 	etcdtest.Refused(t, err, "address already in use")
+}
+
+// TestDataInUse starts members on data on which others run: that is said at once, until
+// those have ended.
+func TestDataInUse(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		etcdtest.Skip(t, "nobody can tell there whether data is in use")
+	}
+	t.Parallel()
+	etcdtest.Reserve(t, 2)
+	data, port := filepath.Join(t.TempDir(), "kept"), harness.FreePorts(t, 2)
+	first, err := cluster.Start(etcdtest.Soon(t), cluster.Config{Dir: data, Port: port})
+	etcdtest.NoError(t, err)
+	got := harness.Run(t, "", nil, "classroom", "-board", "off", "-port", strconv.Itoa(harness.FreePorts(t, 2)), "-data", data)
+	want := "classroom: " + data + " is in use by the etcd at port " + strconv.Itoa(port) + " of "
+	if got.Status != 1 || !strings.HasPrefix(got.Stderr, want) ||
+		!strings.HasSuffix(got.Stderr, ", process "+strconv.Itoa(os.Getpid())+": stop that, or give another folder\n") {
+		t.Errorf("status %d\n%swant %s", got.Status, got.Stderr, want)
+	}
+	etcdtest.NoError(t, first.Close())
+	second, err := cluster.Start(etcdtest.Soon(t), cluster.Config{Dir: data})
+	etcdtest.NoError(t, err)
+	etcdtest.NoError(t, second.Close())
 }

@@ -131,6 +131,7 @@ type Cluster struct {
 	Dir string
 
 	temporary *tempdir.Dir   // nil when Dir is kept
+	held      io.Closer      // nil when it is not
 	ports     ports.Reserved // also while members are down
 	peers     *peers         // nil for one member
 	client    *tls.Config    // nil without Config.Secure
@@ -168,6 +169,8 @@ func start(ctx context.Context, config Config) (_ *Cluster, err error) {
 		}
 		c.Dir = c.temporary.Path
 	} else if err := fits(c.Dir, count); err != nil {
+		return nil, err
+	} else if c.held, err = hold(config); err != nil {
 		return nil, err
 	}
 	_, kept := os.Stat(filepath.Join(c.Dir, memberName(0), "member"))
@@ -415,6 +418,9 @@ func (c *Cluster) Close() error {
 	if c.temporary != nil {
 		failures = append(failures, c.temporary.Remove())
 	}
+	if c.held != nil {
+		failures = append(failures, c.held.Close())
+	}
 	return errors.Join(failures...)
 }
 
@@ -439,6 +445,17 @@ func fits(dir string, count int) error {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
 	return nil
+}
+
+// hold has nobody else start members on the data that is kept: they would wait for those
+// that run, without a word.
+func hold(config Config) (io.Closer, error) {
+	host, _ := os.Hostname() // Others may have the folder over a network.
+	held, err := tempdir.Hold(config.Dir, fmt.Sprintf("the etcd at port %d of %s, process %d", config.Port, host, os.Getpid()))
+	if err != nil {
+		return nil, fmt.Errorf("%w: stop that, or give another folder", err)
+	}
+	return held, nil
 }
 
 // errPort is wrapped by the errors of members that found their port taken.

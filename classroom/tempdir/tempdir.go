@@ -6,9 +6,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 )
 
 // ownerFile is in a folder, and had by its owner for as long as the folder is in use: the
@@ -57,6 +60,24 @@ func (d *Dir) Lend(cmd *exec.Cmd) {
 	if d.owner != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, d.owner)
 	}
+}
+
+// Hold marks a folder that is kept as in use, until what it returns is closed or this
+// process ends. When another has marked it, the error says what that told of itself.
+func Hold(dir, who string) (io.Closer, error) {
+	name := filepath.Join(dir, ownerFile)
+	file, err := fileutil.TryLockFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fileutil.ErrLocked) {
+		other, _ := os.ReadFile(name) // Windows lets nobody read what is locked.
+		return nil, fmt.Errorf("%s is in use by %s", dir, cmp.Or(string(other), "another process"))
+	} else if err != nil {
+		return nil, fmt.Errorf("mark %s as in use: %w", dir, err)
+	}
+	_, err = file.WriteString(who)
+	if err = errors.Join(err, file.Truncate(int64(len(who)))); err != nil {
+		return nil, errors.Join(fmt.Errorf("mark %s as in use: %w", dir, err), file.Close())
+	}
+	return file, nil
 }
 
 func removeLeftovers(parent, prefix string) {
