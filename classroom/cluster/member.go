@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -440,6 +441,10 @@ func (m *Member) failure(state *os.ProcessState) error {
 			m.Name, err)
 	}
 	text := strings.Join(lines, "\n  ")
+	if strings.Contains(text, "ETCD_UNSUPPORTED_ARCH is not set") {
+		return fmt.Errorf("start %s: etcd is not tested on %s: to run it all the same, set ETCD_UNSUPPORTED_ARCH=%[2]s",
+			m.Name, runtime.GOARCH)
+	}
 	cause := errEnded
 	if strings.Contains(text, "address already in use") ||
 		strings.Contains(text, "Only one usage of each socket address") { // so Windows says it
