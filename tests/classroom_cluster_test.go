@@ -138,9 +138,9 @@ func TestStartFails(t *testing.T) {
 			etcdtest.Skip(t, "Windows has no shell for it")
 		}
 		refuses := filepath.Join(t.TempDir(), "etcd")
-		harness.NoError(t, os.WriteFile(refuses, []byte("#!/bin/sh\necho Refusing to run etcd on unsupported architecture "+
+		etcdtest.NoError(t, os.WriteFile(refuses, []byte("#!/bin/sh\necho Refusing to run etcd on unsupported architecture "+
 			"since ETCD_UNSUPPORTED_ARCH is not set\nexit 1\n"), 0o700))
-		_, err := cluster.Start(harness.Soon(t), cluster.Config{Program: refuses})
+		_, err := cluster.Start(etcdtest.Soon(t), cluster.Config{Program: refuses})
 		want := "start etcd1: etcd is not tested on " + runtime.GOARCH + ": to run it all the same, set ETCD_UNSUPPORTED_ARCH=" + runtime.GOARCH
 		if err == nil || err.Error() != want {
 			t.Errorf("the error is %v\nwant %s", err, want)
