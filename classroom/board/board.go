@@ -186,7 +186,7 @@ func (b *Board) listen(address string, public bool) (string, error) {
 	}
 	bound := listener.Addr().(*net.TCPAddr)
 	server := &http.Server{
-		Handler:           b.handler(host, bound.Port, public || b.config.Saved != nil),
+		Handler:           b.handler(host, public || b.config.Saved != nil),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,

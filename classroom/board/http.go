@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -23,9 +24,9 @@ const maxBody = 64 << 10
 
 var errUnknown = errors.New("unknown")
 
-// handler serves the page to those who reach it as host and port. Guests of the
-// public address can change nothing.
-func (b *Board) handler(host string, port int, guest bool) http.Handler {
+// handler serves the page to those who reach it as host. Guests of the public address
+// can change nothing.
+func (b *Board) handler(host string, guest bool) http.Handler {
 	mux := http.NewServeMux()
 	change := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -71,9 +72,10 @@ func (b *Board) handler(host string, port int, guest bool) http.Handler {
 		header.Set("Cross-Origin-Resource-Policy", "same-origin")
 		header.Set("Cache-Control", "no-store")
 		switch {
-		case !serves(host, port, r.Host):
-			http.Error(w, fmt.Sprintf("this board is not %q: open the address that "+
-				"the classroom printed", cut(drawing.Visible(r.Host), 100)), http.StatusMisdirectedRequest)
+		case !serves(host, r.Host):
+			http.Error(w, fmt.Sprintf("this board is not %q: open the address that the classroom printed. "+
+				"Behind a tunnel or a proxy, open localhost at the port where that listens, or have it send "+
+				"the header Host: localhost", cut(drawing.Visible(r.Host), 100)), http.StatusMisdirectedRequest)
 			return
 		case guest && r.Method != http.MethodGet && r.Method != http.MethodHead:
 			http.Error(w, "from here you can look and change nothing", http.StatusForbidden)
@@ -84,26 +86,23 @@ func (b *Board) handler(host string, port int, guest bool) http.Handler {
 	})
 }
 
-// serves reports whether a request's Host is one of those that the board has at
-// host and port. A page of another name that leads here is an attack.
-func serves(host string, port int, asked string) bool {
-	name, number, err := net.SplitHostPort(asked)
+// serves reports whether a request's Host is one of those that the board has at host. A
+// page of another name that leads here is an attack. The port may be another: that of a
+// tunnel.
+func serves(host, asked string) bool {
+	name, _, err := net.SplitHostPort(asked)
 	if err != nil {
-		name, number = asked, "80"
-		if len(name) > 2 && name[0] == '[' {
-			name = name[1 : len(name)-1]
-		}
-	}
-	if number != strconv.Itoa(port) {
-		return false
+		name = strings.Trim(asked, "[]")
 	}
 	ip := net.ParseIP(host)
 	switch {
+	case name == "localhost":
+		return true
 	case host == "" || ip != nil && ip.IsUnspecified():
 		// It listens on all addresses. No name leads there but by somebody's DNS.
-		return net.ParseIP(name) != nil || name == "localhost"
+		return net.ParseIP(name) != nil
 	case host == "localhost" || ip != nil && ip.IsLoopback():
-		return name == "localhost" || name == "127.0.0.1" || name == "::1" || name == host
+		return name == "127.0.0.1" || name == "::1" || name == host
 	default:
 		return name == host
 	}
