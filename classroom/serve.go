@@ -17,6 +17,7 @@ import (
 
 	"example.com/etcd-by-example/classroom/board"
 	"example.com/etcd-by-example/classroom/cluster"
+	"example.com/etcd-by-example/classroom/ports"
 )
 
 // startLimit bounds how long members may take until they are ready.
@@ -103,7 +104,7 @@ func lasting(etcd clientv3.Config) *clientv3.Config {
 	return &etcd
 }
 
-// free returns an error when one of so many ports is taken, which says what to do.
+// free returns an error when one of so many ports cannot be had, which says what to do.
 func free(ctx context.Context, port, count int) error {
 	for i := range count {
 		what, isEtcd := listening(ctx, port+i)
@@ -113,6 +114,15 @@ func free(ctx context.Context, port, count int) error {
 		case what != "":
 			return fmt.Errorf("%s: stop it, or choose another port with -port", what)
 		}
+	}
+	return allowed(port, count)
+}
+
+// allowed returns an error when the system does not give so many ports, at which nobody
+// answers: it may forbid them to this user.
+func allowed(port, count int) error {
+	if _, err := ports.Reserve(port, count); err != nil {
+		return fmt.Errorf("%w: choose another port with -port", err)
 	}
 	return nil
 }

@@ -112,12 +112,15 @@ func teach(ctx context.Context, config cluster.Config, where boardPlace) (err er
 	return nil
 }
 
-// freeForClass returns an error when one of the ports is taken. An etcd that is there is
+// freeForClass returns an error when one of the ports cannot be had. An etcd that is there is
 // of no use to a class.
-func freeForClass(ctx context.Context, ports ...int) error {
-	for _, port := range ports {
+func freeForClass(ctx context.Context, numbers ...int) error {
+	for _, port := range numbers {
 		if what, _ := listening(ctx, port); what != "" {
 			return fmt.Errorf("%s, which the class needs: stop it, or choose another port with -port", what)
+		}
+		if err := allowed(port, 1); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -6,7 +6,10 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
@@ -60,5 +63,47 @@ func TestClassPorts(t *testing.T) {
 		if !slices.Contains(inside, port) {
 			t.Errorf("for this machine: %v, want %d among them:\n%s", inside, port, running.Stdout)
 		}
+	}
+}
+
+// TestPortForbidden starts classrooms where the system forbids the ports: below 1024 to
+// all but root, and those that are chosen freely to everybody.
+func TestPortForbidden(t *testing.T) {
+	t.Parallel()
+	network, err := harness.NewNetwork(t)
+	if err != nil {
+		etcdtest.SkipUnlessCI(t, err)
+	}
+	code := "127.0.0.1/0000-0000-0000-0000"
+	for _, c := range []struct {
+		name, words string
+		args        []string
+	}{
+		{"one that was chosen", "127.0.0.1:80: bind: permission denied", []string{"-port", "80"}},
+		{"of a class", "127.0.0.1:78: bind: permission denied", []string{"-class", "-port", "80"}},
+		{"of a desk", "127.0.0.1:78: bind: permission denied", []string{"join", "-port", "80", code, "ann"}},
+		{"all free ones", "bind: permission denied", []string{"tour"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := exec.Command(harness.Program(t, "classroom"), c.args...)
+			cmd.Dir, cmd.Env = harness.Root, harness.Env()
+			var running *harness.Running
+			etcdtest.NoError(t, network(func() error {
+				if err := os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("32001"), 0); err != nil {
+					return err
+				}
+				// What this thread starts may not do it either, although it is root's.
+				if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_NET_BIND_SERVICE, 0, 0, 0); err != nil {
+					return err
+				}
+				running = harness.Command(t, cmd)
+				return nil
+			}))
+			got := running.Wait(t)
+			if got.Status != 1 || !strings.Contains(got.Stderr, c.words) || strings.Contains(got.Stderr, "taken") ||
+				strings.Count(got.Stderr, "\n") != 1 {
+				t.Errorf("status %d, want one line with %q:\n%s%s", got.Status, c.words, got.Stdout, got.Stderr)
+			}
+		})
 	}
 }

@@ -458,5 +458,5 @@ func hold(config Config) (io.Closer, error) {
 	return held, nil
 }
 
-// errPort is wrapped by the errors of members that found their port taken.
-var errPort = errors.New("a port is taken")
+// errPort is wrapped by the errors of members that cannot have their port.
+var errPort = errors.New("a port cannot be had")

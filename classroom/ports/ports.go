@@ -29,8 +29,9 @@ type Reserved struct {
 
 // Reserve returns count TCP ports at which nobody listens: those from first on, or free
 // ones when first is 0. Free ones stay reserved until Release is called, or the process
-// has ended; others are the affair of whoever chose them. The error says that too few
-// are free, or which one is taken.
+// has ended; others are the affair of whoever chose them. The error says which one cannot
+// be had, or that too few can, and the system's reason: that somebody listens there
+// already is only one.
 func Reserve(first, count int) (Reserved, error) {
 	var r Reserved
 	if first != 0 {
@@ -42,27 +43,34 @@ func Reserve(first, count int) (Reserved, error) {
 		}
 		return r, nil
 	}
+	var reason error
 	for _, offset := range rand.Perm(lastFree - firstFree) {
 		number := firstFree + offset
-		if mark, err := reserve(number); err == nil {
-			r.Numbers, r.marks = append(r.Numbers, number), append(r.marks, mark)
+		mark, err := reserve(number)
+		if err != nil {
+			reason = err
+			continue
 		}
+		r.Numbers, r.marks = append(r.Numbers, number), append(r.marks, mark)
 		if len(r.Numbers) == count {
 			return r, nil
 		}
 	}
-	return Reserved{}, errors.Join(fmt.Errorf("not %d ports are free from %d to %d", count, firstFree, lastFree), r.Release())
+	return Reserved{}, errors.Join(
+		fmt.Errorf("not %d ports are free from %d to %d: %w", count, firstFree, lastFree, reason), r.Release())
 }
 
 // Row returns count TCP ports in a row at which nobody listens, reserved as those of
-// Reserve are. The error says that there is no such row.
+// Reserve are. The error says that there is no such row, and the system's reason.
 func Row(count int) (Reserved, error) {
+	var reason error
 	for range 100 {
 		var r Reserved
 		first := firstFree + rand.IntN(lastFree-firstFree-count)
 		for number := first; number < first+count; number++ {
 			mark, err := reserve(number)
 			if err != nil {
+				reason = err
 				break
 			}
 			r.Numbers, r.marks = append(r.Numbers, number), append(r.marks, mark)
@@ -72,7 +80,7 @@ func Row(count int) (Reserved, error) {
 		}
 		r.Release()
 	}
-	return Reserved{}, fmt.Errorf("not %d ports in a row are free from %d to %d", count, firstFree, lastFree)
+	return Reserved{}, fmt.Errorf("not %d ports in a row are free from %d to %d: %w", count, firstFree, lastFree, reason)
 }
 
 // reserve takes something of the same number as a mark, which the system gives to one
