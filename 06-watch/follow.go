@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -20,7 +21,7 @@ func follow(ctx context.Context, client *clientv3.Client, prefix string,
 	present func(*clientv3.GetResponse),
 	changed func(clientv3.WatchResponse)) error {
 	next := int64(0)    // the first revision to hand over; 0 for the present
-	toldAt := int64(-1) // where it last said that there is no leader
+	toldAt := int64(-1) // where it last said that it tries again
 	for {
 		var err error
 		if next == 0 {
@@ -36,17 +37,27 @@ func follow(ctx context.Context, client *clientv3.Client, prefix string,
 		case errors.Is(err, rpctypes.ErrCompacted):
 			fmt.Println("the history was compacted: reading the present again")
 			next = 0
-		case errors.Is(err, rpctypes.ErrNoLeader):
+		case errors.Is(err, rpctypes.ErrNoLeader), tokenExpired(err):
 			if toldAt != next {
 				toldAt = next
-				fmt.Println("etcd has no leader: waiting for one")
+				fmt.Printf("%v: trying again\n", err)
 			}
 			// Without a pause it would ask thousands of times a second.
-			time.Sleep(500 * time.Millisecond)
+			select {
+			case <-ctx.Done():
+			case <-time.After(500 * time.Millisecond):
+			}
 		default:
 			return err
 		}
 	}
+}
+
+// tokenExpired reports whether a watch was refused because a user's token is
+// too old, of which the client is told in words alone. Watches of one client
+// share a stream with the token that it began with, for as long as one goes on.
+func tokenExpired(err error) bool {
+	return strings.Contains(err.Error(), rpctypes.ErrInvalidAuthToken.Error())
 }
 
 // read hands over the present, and returns the revision after it. A member that

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-var errLost = errors.New("the lease is lost, and the lock with it")
 var errBusy = errors.New("it was not free for a minute")
 
 // lock is a key with a lease. Whoever creates the key has the lock. When the
@@ -54,7 +54,7 @@ func (l lock) acquire(ctx context.Context, client *clientv3.Client, wait bool) (
 	drained.Go(func() {
 		for range renewals {
 		}
-		end(errLost)
+		end(errors.New("the lease is lost, and the lock with it"))
 	})
 
 	// To revoke the lease deletes the key now. Should it fail, the lease ends
@@ -62,8 +62,7 @@ func (l lock) acquire(ctx context.Context, client *clientv3.Client, wait bool) (
 	release = func() {
 		end(nil)
 		drained.Wait()
-		call, done := context.WithTimeout(
-			context.WithoutCancel(ctx), 5*time.Second)
+		call, done := context.WithTimeout(context.Background(), 5*time.Second)
 		defer done()
 		client.Revoke(call, lease.ID)
 	}
@@ -87,10 +86,7 @@ func (l lock) create(ctx context.Context, client *clientv3.Client,
 			If(clientv3.Compare(clientv3.CreateRevision(l.key), "=", 0)).
 			Then(clientv3.OpPut(l.key, l.owner, clientv3.WithLease(lease))).
 			Else(clientv3.OpGet(l.key)).Commit()
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
+		if err := cmp.Or(context.Cause(ctx), err); err != nil {
 			return 0, fmt.Errorf("lock %s: %w", l.key, err)
 		}
 		if txn.Succeeded {
@@ -103,10 +99,15 @@ func (l lock) create(ctx context.Context, client *clientv3.Client,
 		}
 
 		// A watch from the next revision misses no release. Whatever it says,
-		// the next try will tell.
+		// the next try will tell. It ends at once, and tells of no change, when
+		// it is refused: without a pause, that would go on and on.
 		fmt.Printf("%s waits: %v\n", l.owner, held)
-		watching, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
-		<-client.Watch(watching, l.key, clientv3.WithRev(txn.Header.Revision+1))
+		ctx, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
+		w := <-client.Watch(ctx, l.key, clientv3.WithRev(txn.Header.Revision+1))
+		if len(w.Events) == 0 {
+			time.AfterFunc(time.Second, stop)
+			<-ctx.Done()
+		}
 		stop()
 	}
 }

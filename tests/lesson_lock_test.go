@@ -109,6 +109,20 @@ func testOverlaid(t *testing.T, lesson string) {
 	p.Wait(t).Want(t, 0, "--- PASS: "+t.Name(), "")
 }
 
+// TestWaitWithExpiredToken has one wait whose watches are all refused: it goes on, now and
+// then, and gets the lock.
+func TestWaitWithExpiredToken(t *testing.T) {
+	etcdtest.NeedsLong(t, "it links a lesson with a test")
+	t.Parallel()
+	endpoint := harness.Locked(t, "--auth-token-ttl=1")
+	waiter, _ := harness.StartOverlaid(t, "08-txn-lock", t.Name(),
+		[]string{"ETCDCTL_ENDPOINTS=" + endpoint, "ETCDCTL_USER=root:se:cret"})
+	got := waiter.Wait(t)
+	if tries := strings.Count(got.Stdout, "ben waits"); got.Status != 0 || tries == 0 || tries > int(got.Took/time.Second) {
+		t.Errorf("status %d, %d tries in %v\n%.2000s%s", got.Status, tries, got.Took, got.Stdout, got.Stderr)
+	}
+}
+
 // TestPausedHolderIsRefused pauses a holder until another one has the lock. When
 // it goes on, its work is done, and the result comes too late.
 func TestPausedHolderIsRefused(t *testing.T) {

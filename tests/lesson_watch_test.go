@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
@@ -111,11 +114,45 @@ func TestFollowReadsWithoutLeader(t *testing.T) {
 	end().Want(t, 0, "", "")
 }
 
-// startFollow runs the test of the same name that is laid over lesson 06. It returns
-// a function that waits until a text was printed, and one that ends it.
-func startFollow(t *testing.T, endpoint string) (prints func(text string), end func() harness.Result) {
+// TestFollowWithExpiredToken follows with a client whose watches are refused, until
+// they are not any more.
+func TestFollowWithExpiredToken(t *testing.T) {
+	etcdtest.NeedsLong(t, "it links a lesson with a test")
+	t.Parallel()
+	endpoint := harness.Locked(t, "--auth-token-ttl=1")
+	prints, end := startFollow(t, endpoint, "ETCDCTL_USER=root:se:cret")
+	prints("invalid auth token: trying again")
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint},
+		Username: "root", Password: "se:cret", Logger: zap.NewNop()})
+	etcdtest.NoError(t, err)
+	defer client.Close()
+	asked := func() int {
+		count, err := harness.Machine.Metric(etcdtest.Soon(t), endpoint, "grpc_server_msg_received_total{", `grpc_method="Watch"`)
+		etcdtest.NoError(t, err)
+		return count
+	}
+	before, began := asked(), time.Now()
+	etcdtest.Eventually(t, "it asks again, and again", func() bool { return asked()-before >= 4 })
+	if took, count := time.Since(began), asked()-before; took < time.Duration(count)*100*time.Millisecond {
+		t.Errorf("while it is refused it asks %d times in %v", count, took)
+	}
+	for _, name := range []string{"free", "after"} {
+		_, err := client.Put(etcdtest.Soon(t), watchDir+name, "")
+		etcdtest.NoError(t, err)
+	}
+	prints("seen " + watchDir + "free")
+	prints("seen " + watchDir + "after")
+	if got := end(); got.Status != 0 || strings.Count(got.Stdout, "trying again") != 1 || strings.Count(got.Stdout, "present") != 1 {
+		t.Errorf("status %d\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+}
+
+// startFollow runs the test of the same name that is laid over lesson 06, with further
+// variables. It returns a function that waits until a text was printed, and one that
+// ends it.
+func startFollow(t *testing.T, endpoint string, env ...string) (prints func(text string), end func() harness.Result) {
 	t.Helper()
-	follower, stdin := harness.StartOverlaid(t, "06-watch", t.Name(), []string{"ETCDCTL_ENDPOINTS=" + endpoint})
+	follower, stdin := harness.StartOverlaid(t, "06-watch", t.Name(), append(env, "ETCDCTL_ENDPOINTS="+endpoint))
 	prints = func(text string) {
 		t.Helper()
 		etcdtest.NoError(t, follower.Printed(text, etcdtest.Limit))

@@ -155,7 +155,7 @@ func TestClassMajorityProof(t *testing.T) {
 	lesson := harness.Start(t, ann.own, nil, "06-watch", "-for", "1h")
 	lesson.Await(t, "DELETE")
 	act("kill", "followers")
-	lesson.Await(t, "etcd has no leader: waiting for one")
+	lesson.Await(t, "no leader: trying again")
 	act("restart", "stopped")
 	own := etcdtest.Connect(t, ann.own)
 	seesPut := func(value string) {

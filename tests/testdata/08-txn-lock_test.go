@@ -134,6 +134,41 @@ func TestWaitMissesNoRelease(t *testing.T) {
 	release()
 }
 
+// TestWaitWithExpiredToken waits for a lock, with a client that has watched for longer
+// than its token is valid: each watch for the release is refused.
+func TestWaitWithExpiredToken(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	client, err := shared.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	<-client.Watch(clientv3.WithRequireLeader(ctx), lockKey, clientv3.WithCreatedNotify())
+	for {
+		// A token that is used is prolonged: more often it must not be tried.
+		refused, done := context.WithTimeout(clientv3.WithRequireLeader(ctx), 4*time.Second)
+		response := <-client.Watch(refused, lockKey)
+		done()
+		if err := response.Err(); err != nil && strings.Contains(err.Error(), "invalid auth token") {
+			break
+		}
+	}
+	job := lock{key: lockKey, owner: "ann", ttl: 60}
+	_, _, free, err := job.acquire(ctx, client, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("ann has it")
+	time.AfterFunc(3*time.Second, free)
+	job.owner = "ben"
+	_, _, release, err := job.acquire(ctx, client, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
+
 func lessonCycle(ctx context.Context, client *clientv3.Client) error {
 	job := lock{key: lockKey, owner: *name, ttl: *ttl}
 	_, _, release, err := job.acquire(ctx, client, true)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -125,6 +127,46 @@ func TestFollowReadsWithoutLeader(t *testing.T) {
 	err = follow(ctx, client, dir, func(*clientv3.GetResponse) {
 		fmt.Println("present")
 	}, func(clientv3.WatchResponse) {})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFollowWithExpiredToken follows with a client that has watched for longer than its
+// token is valid: the new watch is refused as long as the old one goes on, and that ends
+// with the key "free". It ends with standard input.
+func TestFollowWithExpiredToken(t *testing.T) {
+	ctx, stop := untilStdinEnds(t)
+	defer stop()
+	client, err := shared.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	old, end := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer end()
+	watched := client.Watch(old, dir+"free", clientv3.WithCreatedNotify())
+	<-watched
+	go func() {
+		<-watched
+		end()
+	}()
+	for {
+		// A token that is used is prolonged: more often it must not be tried.
+		refused, done := context.WithTimeout(clientv3.WithRequireLeader(ctx), 4*time.Second)
+		response := <-client.Watch(refused, dir)
+		done()
+		if err := response.Err(); err != nil && strings.Contains(err.Error(), "invalid auth token") {
+			break
+		}
+	}
+	err = follow(ctx, client, dir, func(*clientv3.GetResponse) {
+		fmt.Println("present")
+	}, func(response clientv3.WatchResponse) {
+		for _, event := range response.Events {
+			fmt.Printf("seen %s\n", event.Kv.Key)
+		}
+	})
 	if err != nil {
 		t.Error(err)
 	}

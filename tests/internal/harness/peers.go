@@ -31,10 +31,10 @@ func Silent(t *testing.T) string {
 }
 
 // Locked returns an etcd with authentication on and root's password
-// se:cret, with a colon to show where it is taken apart.
-func Locked(t *testing.T) string {
+// se:cret, with a colon to show where it is taken apart. It has further arguments.
+func Locked(t *testing.T, args ...string) string {
 	t.Helper()
-	etcd := etcdtest.Etcd(t, cluster.Config{})
+	etcd := etcdtest.Etcd(t, cluster.Config{Args: args})
 	client := etcdtest.Connect(t, etcd.Endpoints()...)
 	EnableAuth(t, client, "se:cret")
 	return etcd.Endpoints()[0]
