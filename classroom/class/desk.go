@@ -166,14 +166,15 @@ func (c Code) etcd(in pass) clientv3.Config {
 }
 
 // patient returns the configuration of a client that lasts as long as a class: it finds
-// a member that hangs, and tries one that was away each second.
+// a member that hangs, and tries one that was away each second. A class is in one network,
+// into which a proxy of the surroundings does not lead.
 func patient(etcd clientv3.Config) clientv3.Config {
 	connect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 2 * time.Second}
 	connect.Backoff.BaseDelay, connect.Backoff.MaxDelay = 100*time.Millisecond, again
 	etcd.DialTimeout = 2 * time.Second
 	etcd.DialKeepAliveTime, etcd.DialKeepAliveTimeout = 10*time.Second, 3*time.Second
 	etcd.MaxCallSendMsgSize = math.MaxInt32 // What is too large, etcd says.
-	etcd.DialOptions = []grpc.DialOption{grpc.WithConnectParams(connect), grpc.WithIdleTimeout(0)}
+	etcd.DialOptions = []grpc.DialOption{grpc.WithConnectParams(connect), grpc.WithIdleTimeout(0), grpc.WithNoProxy()}
 	return etcd
 }
 

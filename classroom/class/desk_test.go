@@ -143,9 +143,15 @@ type seat struct {
 
 func sit(t *testing.T, c *Class, name string) seat {
 	t.Helper()
+	return sitAt(t, c, "127.0.0.1", name)
+}
+
+// sitAt is sit for a class that is reached at a host.
+func sitAt(t *testing.T, c *Class, host, name string) seat {
+	t.Helper()
 	port := freePort(t)
 	told := make(chan string, 100)
-	d, err := OpenDesk(etcdtest.Soon(t), DeskConfig{Code: c.Code("127.0.0.1"), Name: name, Port: port,
+	d, err := OpenDesk(etcdtest.Soon(t), DeskConfig{Code: c.Code(host), Name: name, Port: port,
 		KeyFile: filepath.Join(t.TempDir(), "key"), Tell: func(s string) { told <- s }})
 	if err != nil {
 		t.Fatal(err)
@@ -484,5 +490,16 @@ func hears(t *testing.T, s seat, words string) {
 		case <-time.After(etcdtest.Limit):
 			t.Fatalf("the desk does not tell %q", words)
 		}
+	}
+}
+
+// TestDeskAsksNoProxy joins a class at an address for which a proxy is asked, if any: it
+// is this machine, under a name that is not a loopback's.
+func TestDeskAsksNoProxy(t *testing.T) {
+	t.Parallel()
+	c, _ := open(t, 1)
+	ann := sitAt(t, c, "0.0.0.0", "ann")
+	if _, err := ann.Client.Put(etcdtest.Soon(t), "/a", ""); err != nil {
+		t.Error(err)
 	}
 }
