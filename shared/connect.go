@@ -9,6 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/namespace"
+
+	"example.com/etcd-by-example/shared/diagnose"
 )
 
 // Connect returns a client of the etcd that the environment names (see
@@ -29,7 +31,7 @@ func Connect(ctx context.Context) (*clientv3.Client, error) {
 	}
 	client, err := clientv3.New(*config)
 	if err != nil {
-		return nil, explain(config.Endpoints, err)
+		return nil, diagnose.Explain(config.Endpoints, err)
 	}
 	// Any etcd tells its status, but only one that has a leader, and that knows
 	// the user, answers a read. The key need not exist.
@@ -39,7 +41,7 @@ func Connect(ctx context.Context) (*clientv3.Client, error) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = rpctypes.ErrNoLeader
 		}
-		return nil, explain(config.Endpoints, err)
+		return nil, diagnose.Explain(config.Endpoints, err)
 	}
 	Namespace(client)
 	return client, nil
@@ -72,26 +74,27 @@ func Check(ctx context.Context, config *clientv3.Config) error {
 	anonymous.Username, anonymous.Password = "", ""
 	client, err := clientv3.New(anonymous)
 	if err != nil {
-		return explain(config.Endpoints, err)
+		return diagnose.Explain(config.Endpoints, err)
 	}
 	defer client.Close()
 
 	answers := make(chan error, len(config.Endpoints))
 	for _, endpoint := range config.Endpoints {
-		go func() { answers <- status(ctx, client, endpoint) }()
+		go func() { answers <- status(ctx, client, config, endpoint) }()
 	}
 	for range config.Endpoints {
 		if err = <-answers; err == nil {
 			return nil
 		}
 	}
-	return explain(config.Endpoints, err)
+	return diagnose.Explain(config.Endpoints, err)
 }
 
 // status returns nil when an etcd answers at the endpoint, whatever it says.
 // It calls gRPC directly, because the client's own Status waits for a
 // connection until the deadline and hides why there is none.
-func status(ctx context.Context, client *clientv3.Client, endpoint string) error {
+func status(ctx context.Context, client *clientv3.Client,
+	config *clientv3.Config, endpoint string) error {
 	conn, err := client.Dial(endpoint)
 	if err != nil {
 		return err
@@ -101,5 +104,5 @@ func status(ctx context.Context, client *clientv3.Client, endpoint string) error
 	if errors.As(rpctypes.Error(err), new(rpctypes.EtcdError)) {
 		return nil
 	}
-	return err
+	return diagnose.Endpoint(ctx, config, endpoint, err)
 }

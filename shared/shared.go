@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"example.com/etcd-by-example/shared/diagnose"
 )
 
 // Main connects to etcd, runs the lesson, closes the client and ends the
@@ -52,12 +54,12 @@ func Run(lesson func(context.Context) error) {
 	switch {
 	case err == nil:
 		os.Exit(0)
-	case ctx.Err() != nil && errors.Is(err, errUnusable):
+	case ctx.Err() != nil && errors.Is(err, diagnose.ErrUnusable):
 		err = errors.New("interrupted: connect to etcd")
 	case ctx.Err() != nil:
 		err = fmt.Errorf("interrupted: %w", err)
-	case !errors.Is(err, errUnusable):
-		err = hint(err)
+	case !errors.Is(err, diagnose.ErrUnusable):
+		err = diagnose.Hint(err)
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	os.Exit(1)

@@ -27,7 +27,8 @@ func TestImports(t *testing.T) {
 		"classroom/relay":   {"classroom/ports", "classroom/rpc"},
 		"classroom/class": {"classroom/cluster", "classroom/history", "classroom/ports",
 			"classroom/process", "classroom/rpc", "classroom/tempdir"},
-		"shared": {},
+		"shared":          {"shared/diagnose"},
+		"shared/diagnose": {},
 		"classroom/check": {"classroom/cluster", "classroom/history", "classroom/judge", "classroom/relay",
 			"classroom/ports", "classroom/process", "classroom/rpc", "classroom/tempdir"},
 		"classroom/workbook": {"classroom/check", "classroom/cluster", "classroom/course", "classroom/history", "classroom/judge",
@@ -67,7 +68,7 @@ func packages(t *testing.T) map[string]imports {
 
 var listed = sync.OnceValues(func() ([]byte, error) {
 	list := exec.Command("go", "list", "-f", `{{.ImportPath}}|{{join .Imports " "}}|{{join .Deps " "}}`,
-		"./classroom/...", "./shared", "./tests/internal/...")
+		"./classroom/...", "./shared/...", "./tests/internal/...")
 	list.Dir = harness.Root
 	return list.Output()
 })

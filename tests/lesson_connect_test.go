@@ -2,6 +2,7 @@ package tests
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -27,6 +28,23 @@ func TestConnect(t *testing.T) {
 	locked := harness.Locked(t)
 	secure, ca := harness.TLS(t, plain)
 	mutual, cert, key := harness.TLSFor(t, plain, tls.RequireAnyClientCert)
+	tlsWith := func(change func(*x509.Certificate, *tls.Config)) (address, ca string) {
+		address, ca, _ = harness.TLSWith(t, plain, change)
+		return address, "ETCDCTL_CACERT=" + ca
+	}
+	expired, expiredCA := tlsWith(func(c *x509.Certificate, _ *tls.Config) { c.NotAfter = time.Now().Add(-time.Minute) })
+	early, earlyCA := tlsWith(func(c *x509.Certificate, _ *tls.Config) { c.NotBefore = time.Now().Add(time.Minute) })
+	elsewhere, elsewhereCA := tlsWith(func(c *x509.Certificate, _ *tls.Config) {
+		c.IPAddresses, c.DNSNames = nil, []string{"etcd.example"}
+	})
+	wanting, wantingCA := tlsWith(func(_ *x509.Certificate, s *tls.Config) {
+		s.ClientAuth, s.MaxVersion = tls.RequireAnyClientCert, tls.VersionTLS12
+	})
+	strict, strictCA := tlsWith(func(_ *x509.Certificate, s *tls.Config) {
+		s.ClientAuth, s.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+	})
+	noALPN, noALPNCA := tlsWith(func(_ *x509.Certificate, s *tls.Config) { s.NextProtos = nil })
+	http1, http1CA := tlsWith(func(_ *x509.Certificate, s *tls.Config) { s.NextProtos = []string{"http/1.1"} })
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
 	h2c := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -61,6 +79,15 @@ func TestConnect(t *testing.T) {
 		{"TLS, unknown authority", "https://" + secure, nil, "its certificate is not trusted", "ETCDCTL_CACERT"},
 		{"TLS, CACERT", secure, []string{"ETCDCTL_CACERT=" + ca}, "", ""},
 		{"TLS, not verified", "https://" + secure, []string{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true"}, "", ""},
+		{"TLS, expired", "https://" + expired, []string{expiredCA}, "its certificate has expired", "clock"},
+		{"TLS, not valid yet", early, []string{earlyCA}, "its certificate is not valid yet", "clock"},
+		{"TLS, another host", elsewhere, []string{elsewhereCA}, "its certificate is for another host", "ETCDCTL_ENDPOINTS"},
+		{"TLS, no client certificate", mutual, []string{"ETCDCTL_CACERT=" + cert}, "it wants a client certificate", "ETCDCTL_CERT"},
+		{"TLS 1.2, no client certificate", wanting, []string{wantingCA}, "it wants a client certificate", "ETCDCTL_CERT"},
+		{"TLS, another client certificate", strict, []string{strictCA, "ETCDCTL_CERT=" + cert, "ETCDCTL_KEY=" + key},
+			"it refuses the client certificate", "ETCDCTL_CERT"},
+		{"TLS without ALPN", noALPN, []string{noALPNCA}, "its TLS offers no HTTP/2", "ETCDCTL_ENDPOINTS"},
+		{"TLS with HTTP/1.1", http1, []string{http1CA}, "its TLS offers no HTTP/2", "ETCDCTL_ENDPOINTS"},
 		{"TLS, client certificate", mutual, []string{
 			"ETCDCTL_CACERT=" + cert, "ETCDCTL_CERT=" + cert, "ETCDCTL_KEY=" + key}, "", ""},
 		{"user wanted", locked, nil, "it wants a user", "ETCDCTL_USER"},

@@ -1,13 +1,20 @@
 package harness
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/etcdtest"
@@ -63,14 +70,39 @@ func TLS(t *testing.T, plain string) (address, ca string) {
 // returns the file of the certificate's key: a client may show the same one.
 func TLSFor(t *testing.T, plain string, clients tls.ClientAuthType) (address, cert, key string) {
 	t.Helper()
-	// It signs itself, and so is its own authority.
-	certificate, err := transport.SelfCert(zap.NewNop(), t.TempDir(), []string{"127.0.0.1:0"}, 1)
+	return TLSWith(t, plain, func(_ *x509.Certificate, config *tls.Config) { config.ClientAuth = clients })
+}
+
+// TLSWith is TLSFor with a certificate and a server that are changed before they are made.
+func TLSWith(t *testing.T, plain string, change func(*x509.Certificate, *tls.Config)) (address, cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	etcdtest.NoError(t, err)
-	pair, err := tls.LoadX509KeyPair(certificate.CertFile, certificate.KeyFile)
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	config := &tls.Config{NextProtos: []string{"h2"}}
+	change(template, config)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	etcdtest.NoError(t, err)
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{pair}, ClientAuth: clients, NextProtos: []string{"h2"},
-	})
+	keyDER, err := x509.MarshalECPrivateKey(private)
 	etcdtest.NoError(t, err)
-	return serveRelay(t, listener, Machine, plain).Address, certificate.CertFile, certificate.KeyFile
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
+	for name, block := range map[string]*pem.Block{
+		cert: {Type: "CERTIFICATE", Bytes: der},
+		key:  {Type: "EC PRIVATE KEY", Bytes: keyDER},
+	} {
+		etcdtest.NoError(t, os.WriteFile(name, pem.EncodeToMemory(block), 0o600))
+	}
+	config.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	etcdtest.NoError(t, err)
+	return serveRelay(t, listener, Machine, plain).Address, cert, key
 }
