@@ -88,6 +88,10 @@ func TestConnect(t *testing.T) {
 			"it refuses the client certificate", "ETCDCTL_CERT"},
 		{"TLS without ALPN", noALPN, []string{noALPNCA}, "its TLS offers no HTTP/2", "ETCDCTL_ENDPOINTS"},
 		{"TLS with HTTP/1.1", http1, []string{http1CA}, "its TLS offers no HTTP/2", "ETCDCTL_ENDPOINTS"},
+		{"a proxy", "etcd.example:2379", []string{"HTTPS_PROXY=http://ann:secret@" + web.Listener.Addr().String()},
+			"it was not reached through the proxy", "NO_PROXY=etcd.example"},
+		{"a proxy that is not there", "http://etcd.example:2379", []string{"https_proxy=" + harness.Nobody},
+			"it was not reached through the proxy", "NO_PROXY=etcd.example"},
 		{"TLS, client certificate", mutual, []string{
 			"ETCDCTL_CACERT=" + cert, "ETCDCTL_CERT=" + cert, "ETCDCTL_KEY=" + key}, "", ""},
 		{"user wanted", locked, nil, "it wants a user", "ETCDCTL_USER"},
@@ -151,6 +155,9 @@ const shortTimeout = "ETCDCTL_DIAL_TIMEOUT=5s"
 func connects(t *testing.T, endpoint string, env []string, cause, next string) {
 	t.Helper()
 	got := inTime(t, endpoint, append([]string{harness.Patient}, env...), "02-put")
+	if strings.Contains(got.Stderr, "secret") {
+		t.Errorf("it tells a password:\n%s", got.Stderr)
+	}
 	if strings.Contains(got.Stderr, "{") || strings.Contains(got.Stderr, "goroutine") {
 		t.Errorf("a log line or a stack trace:\n%s", got.Stderr)
 	}

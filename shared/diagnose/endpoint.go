@@ -6,8 +6,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -25,10 +29,34 @@ func Endpoint(ctx context.Context, config *clientv3.Config, endpoint string,
 	if strings.HasPrefix(scheme, "unix") || strings.HasPrefix(address, "unix:") {
 		return err
 	}
+	if through := proxy(address); through != nil {
+		return through
+	}
 	if scheme == "https" || scheme == "" && config.TLS != nil {
 		return cmp.Or(handshake(ctx, config.TLS, address), err)
 	}
 	return err
+}
+
+// proxy says so when the environment sends connections to an address through a
+// proxy, as gRPC does with all but those to this machine.
+func proxy(address string) error {
+	through, err := http.ProxyFromEnvironment(
+		&http.Request{URL: &url.URL{Scheme: "https", Host: address}})
+	if through == nil && err == nil {
+		return nil
+	}
+	name := "HTTPS_PROXY"
+	if os.Getenv(name) == "" {
+		name = "https_proxy"
+	}
+	value := "…" // It is no address, and may hold a password.
+	if err == nil {
+		value = through.Redacted()
+	}
+	host, _, _ := net.SplitHostPort(address)
+	return cause{fmt.Sprintf("it was not reached through the proxy %s=%s", name, value),
+		"export NO_PROXY=" + host + " to go past the proxy"}
 }
 
 // handshake greets a server in TLS as gRPC does, and says what goes wrong. gRPC
