@@ -21,6 +21,14 @@ import (
 //
 // Source: etcdctl/ctlv3/ctl.go and etcdctl/ctlv3/command/global.go.
 func Config() (*clientv3.Config, error) {
+	for _, name := range []string{"ENDPOINTS", "USER", "CACERT", "CERT", "KEY",
+		"INSECURE_SKIP_TLS_VERIFY", "DIAL_TIMEOUT"} {
+		value := env(name, "")
+		if value != "" && strings.ContainsAny(value[:1], `"'`) {
+			return nil, fmt.Errorf(
+				"ETCDCTL_%s has quotes in its value: set it without them", name)
+		}
+	}
 	timeout, err := time.ParseDuration(env("DIAL_TIMEOUT", "2s"))
 	if err != nil || timeout <= 0 {
 		return nil, errors.New(

@@ -101,6 +101,7 @@ func TestConnect(t *testing.T) {
 		{"user and password", locked, []string{"ETCDCTL_USER=root", "ETCDCTL_PASSWORD=se:cret"}, "", ""},
 		{"user where none is wanted", plain, []string{"ETCDCTL_USER=root:x"}, "", ""},
 		{"no port", "127.0.0.1", nil, "the port is missing", "ETCDCTL_ENDPOINTS"},
+		{"IPv6 without brackets", "::1:2379", nil, "an IPv6 address needs brackets", "[::1]:2379"},
 		{"port too large", "127.0.0.1:99999", nil, "the port is no number from 1 to 65535", "ETCDCTL_ENDPOINTS"},
 		{"port that is a word", "127.0.0.1:etcd", nil, "the port is no number from 1 to 65535", "ETCDCTL_ENDPOINTS"},
 		{"no socket", "unix:///no/such/socket", nil, "there is no such socket file", "ETCDCTL_ENDPOINTS"},
@@ -191,6 +192,9 @@ func TestConfig(t *testing.T) {
 		{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY=perhaps", "ETCDCTL_INSECURE_SKIP_TLS_VERIFY"},
 		{"ETCDCTL_CACERT=/no/such/file", "/no/such/file"},
 		{"ETCDCTL_USER=root", "ETCDCTL_PASSWORD"},
+		{`ETCDCTL_ENDPOINTS="127.0.0.1:2379"`, "ETCDCTL_ENDPOINTS has quotes"},
+		{"ETCDCTL_CACERT='/no/such/file'", "ETCDCTL_CACERT has quotes"},
+		{`ETCDCTL_DIAL_TIMEOUT="2s"`, "ETCDCTL_DIAL_TIMEOUT has quotes"},
 	} {
 		t.Run(c.variable, func(t *testing.T) {
 			env := []string{"ETCDCTL_ENDPOINTS=" + harness.Nobody, c.variable}

@@ -38,6 +38,8 @@ var signs = []struct {
 	{[]string{"no such file"}, cause{"there is no such socket file", elsewhere}},
 	{[]string{"no such host", "dial tcp: lookup"},
 		cause{"the host name is unknown", elsewhere}},
+	{[]string{"too many colons"}, cause{"an IPv6 address needs brackets",
+		"write it like [::1]:2379 in ETCDCTL_ENDPOINTS"}},
 	{[]string{"missing port"}, cause{"the port is missing", elsewhere}},
 	{[]string{"missing address"}, cause{"the address is empty", elsewhere}},
 	{[]string{"HTTP/1.1 header", "unexpected HTTP"},
