@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/history"
@@ -33,7 +34,10 @@ func record(ctx context.Context, file string) error {
 		return err
 	}
 	defer recorder.Close()
-	kept := follow(ctx, recorder)
+	kept, err := follow(ctx, recorder)
+	if err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
 	if kept == nil {
 		return errors.New("record: interrupted before the store was read")
 	}
@@ -48,8 +52,8 @@ func record(ctx context.Context, file string) error {
 }
 
 // follow says what is recorded, and what stands in the way, until ctx ends. It returns
-// the last record, or nil when there is none.
-func follow(ctx context.Context, recorder *history.Recorder) (kept *history.Record) {
+// the last record, or nil when there is none. The error says that none can be begun.
+func follow(ctx context.Context, recorder *history.Recorder) (kept *history.Record, err error) {
 	var told string
 	for {
 		next := recorder.Next()
@@ -59,6 +63,10 @@ func follow(ctx context.Context, recorder *history.Recorder) (kept *history.Reco
 			}
 			fmt.Printf("Recording from revision %d on. Ctrl-C ends it.\n", now.First())
 			kept = now
+		}
+		// Others than this user have to mend that.
+		if err := recorder.Trouble(); kept == nil && errors.Is(err, rpctypes.ErrPermissionDenied) {
+			return nil, err
 		}
 		trouble := ""
 		if err := recorder.Trouble(); err != nil {
@@ -71,7 +79,7 @@ func follow(ctx context.Context, recorder *history.Recorder) (kept *history.Reco
 		select {
 		case <-next:
 		case <-ctx.Done():
-			return kept
+			return kept, nil
 		}
 	}
 }

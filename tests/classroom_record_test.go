@@ -3,6 +3,7 @@
 package tests
 
 import (
+	"html"
 	"io"
 	"net/http"
 	"os"
@@ -14,6 +15,50 @@ import (
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
+
+// TestRecordWithoutRights records, and looks at the board, as a user who may read some
+// keys alone. What is then to be done is said, and helps.
+func TestRecordWithoutRights(t *testing.T) {
+	t.Parallel()
+	endpoint := harness.Locked(t)
+	etcdctl := func(args ...string) {
+		t.Helper()
+		if got := harness.Run(t, endpoint, []string{"ETCDCTL_USER=root:se:cret"}, "etcdctl", args...); got.Status != 0 {
+			t.Fatalf("etcdctl %v: %s", args, got.Stderr)
+		}
+	}
+	etcdctl("user", "add", "ann:x")
+	etcdctl("role", "add", "ann")
+	etcdctl("role", "grant-permission", "ann", "readwrite", "/ann/", "--prefix")
+	etcdctl("user", "grant-role", "ann", "ann")
+	ann := []string{"ETCDCTL_USER=ann:x"}
+	file := filepath.Join(t.TempDir(), "run.jsonl")
+	const todo = `role grant-permission ROLE read "" --prefix`
+
+	got := harness.Run(t, endpoint, ann, "classroom", "record", file)
+	if got.Status != 1 || !strings.Contains(got.Stderr, todo) || strings.Count(got.Stderr, "\n") != 1 {
+		t.Errorf("record ended with %d:\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+	board := harness.Start(t, endpoint, ann, "classroom", "-board", "127.0.0.1:0")
+	board.Await(t, "Ctrl-C stops it.")
+	address, _, _ := strings.Cut(strings.TrimPrefix(board.Stdout.String(), "The board is at "), "\n")
+	etcdtest.Eventually(t, "the board says which right is missing", func() bool {
+		answer, err := http.Get(address)
+		etcdtest.NoError(t, err)
+		defer answer.Body.Close()
+		page, err := io.ReadAll(answer.Body)
+		etcdtest.NoError(t, err)
+		return strings.Contains(html.UnescapeString(string(page)), todo)
+	})
+
+	etcdctl("role", "grant-permission", "ann", "read", "", "--prefix")
+	recording := harness.Start(t, endpoint, ann, "classroom", "record", file)
+	recording.Await(t, "Recording from revision 1 on.")
+	harness.Interrupt(t, recording)
+	if got := recording.Wait(t); got.Status != 0 {
+		t.Errorf("with the right, record ended with %d:\n%s%s", got.Status, got.Stdout, got.Stderr)
+	}
+}
 
 // TestRecordAndDraw records a run of lesson 08, and draws it.
 func TestRecordAndDraw(t *testing.T) {

@@ -141,7 +141,7 @@ func trouble(err error, members []history.Member) string {
 		return ""
 	case errors.As(err, &said) && (said.Code() == codes.PermissionDenied ||
 		said.Code() == codes.Unauthenticated || said.Code() == codes.InvalidArgument):
-		return "etcd refuses to show what it has: " + cut(drawing.Visible(said.Error()), 200)
+		return "etcd refuses to show what it has: " + cut(drawing.Visible(err.Error()), 200)
 	case slices.ContainsFunc(members, func(m history.Member) bool { return m.Role.Answers() }):
 		return "etcd has no leader: a majority of its members is gone."
 	default:

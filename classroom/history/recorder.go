@@ -399,7 +399,8 @@ func (c *Recorder) look() {
 	}
 }
 
-// Trouble returns why etcd cannot be used, or nil when it can.
+// Trouble returns why etcd cannot be used, or nil when it can. A user who may not read all
+// keys is told the right that is missing; the error is still rpctypes.ErrPermissionDenied.
 func (c *Recorder) Trouble() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -407,6 +408,10 @@ func (c *Recorder) Trouble() error {
 }
 
 func (c *Recorder) setTrouble(err error) {
+	if errors.Is(err, rpctypes.ErrPermissionDenied) {
+		err = fmt.Errorf("%w: the user needs the right to read all keys: "+
+			"etcdctl role grant-permission ROLE read \"\" --prefix", err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if fmt.Sprint(err) != fmt.Sprint(c.trouble) {
