@@ -47,11 +47,17 @@ func TestConnect(t *testing.T) {
 	http1, http1CA := tlsWith(func(_ *x509.Certificate, s *tls.Config) { s.NextProtos = []string{"http/1.1"} })
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
-	h2c := httptest.NewUnstartedServer(http.NotFoundHandler())
-	h2c.Config.Protocols = new(http.Protocols)
-	h2c.Config.Protocols.SetUnencryptedHTTP2(true)
-	h2c.Start()
-	t.Cleanup(h2c.Close)
+	startHTTP2 := func(handler http.HandlerFunc) *httptest.Server {
+		server := httptest.NewUnstartedServer(handler)
+		server.Config.Protocols = new(http.Protocols)
+		server.Config.Protocols.SetUnencryptedHTTP2(true)
+		server.Start()
+		t.Cleanup(server.Close)
+		return server
+	}
+	h2c := startHTTP2(http.NotFound)
+	// gRPC itself gives up a connection on which nothing comes, but not a call.
+	hanging := startHTTP2(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	silent := harness.Silent(t)
 
 	for _, c := range []struct {
@@ -117,7 +123,7 @@ func TestConnect(t *testing.T) {
 	}{
 		{"refused", harness.Nobody, harness.Patient, 1, "", "cause:"},
 		{"web", web.Listener.Addr().String(), harness.Patient, 1, "", "cause:"},
-		{"silent", silent, shortTimeout, 1, "", "cause:"},
+		{"hanging", hanging.Listener.Addr().String(), shortTimeout, 1, "", "cause:"},
 		{"user wanted", locked, harness.Patient, 1, "", "(set ETCDCTL_USER"},
 		{"one of two lives", harness.Nobody + "," + plain, harness.Patient, 0, harness.Nobody + " does not answer", ""},
 		{"one of two answers", silent + "," + plain, shortTimeout, 0, silent + " does not answer", ""},
