@@ -3,12 +3,14 @@
 package tests
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/etcd-by-example/classroom/check"
 	"example.com/etcd-by-example/classroom/etcdtest"
@@ -29,7 +31,7 @@ func TestLittleRoom(t *testing.T) {
 	d.want(d.run(1, "-board", "off", "-port", port),
 		"classroom: start etcd1: "+no+": make some, or name another folder with TMPDIR\n")
 	d.run(0, "check", "start", "04")
-	d.want(d.run(3, "check", "04"), "the judge failed, which says nothing of your program: no program builds here")
+	d.want(d.run(3, "check", "04"), "classroom: no program builds here, which says nothing of yours: ")
 	d.nothingLeft()
 
 	d.tmp = mountDisk(t, fmt.Sprint("size=", 4<<20))
@@ -38,7 +40,9 @@ func TestLittleRoom(t *testing.T) {
 	client := etcdtest.Connect(t, "127.0.0.1:"+port)
 	value := strings.Repeat("x", 1<<20)
 	etcdtest.Eventually(t, "it says that there is no room left", func() bool {
-		client.Put(etcdtest.Soon(t), "large", value)
+		put, done := context.WithTimeout(t.Context(), 2*time.Second) // The member ends.
+		defer done()
+		client.Put(put, "large", value)
 		return strings.Contains(serving.Stderr.String(), "no room in "+d.tmp)
 	})
 	harness.Interrupt(t, serving)
