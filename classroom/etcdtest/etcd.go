@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"example.com/etcd-by-example/classroom/cluster"
 )
@@ -37,6 +39,9 @@ var reserved = struct {
 	sync.Mutex
 	members map[string]int
 }{members: map[string]int{}}
+
+// holders bounds how many tests of this process have places.
+var holders = semaphore.NewWeighted(math.MaxInt64)
 
 // collecting is had by the test of this process that takes places, and first is how many
 // wait for it who go before others.
@@ -77,10 +82,14 @@ func reserve(t testing.TB, members int, lock func()) {
 	if holder := holding(t.Name()); holder != "" {
 		t.Fatalf("%s has places already: reserve all that it needs at once", holder)
 	}
+	if err := holders.Acquire(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
 	lock()
 	places, err := collect(t.Context(), members)
 	collecting.Unlock()
 	if err != nil {
+		holders.Release(1)
 		t.Fatal(err)
 	}
 	reserved.Lock()
@@ -93,6 +102,7 @@ func reserve(t testing.TB, members int, lock func()) {
 		for _, place := range places {
 			place.Close()
 		}
+		holders.Release(1)
 	})
 }
 

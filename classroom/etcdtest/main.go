@@ -10,10 +10,11 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/tempdir"
@@ -38,9 +39,10 @@ func Nightly() bool { return *nightly }
 // prefix begins the names of the folders of tests.
 const prefix = "etcdtest-"
 
-// parallel is how many tests run side by side, unless -parallel says so. They wait more
-// than they compute; those that start members wait for places as well: see Reserve.
-const parallel = 64
+// allTests is how many tests run side by side: all of them. Those that start members wait
+// for places, and -parallel bounds how many tests have some: see Reserve. If a test that
+// waits kept another from running, it might wait for the parts of the one that has them.
+const allTests = "10000"
 
 // Main runs the tests of a package: a TestMain does nothing else. prepare, when it is not
 // nil, is called before all else. A member of an etcd is this program again, and so is
@@ -55,11 +57,12 @@ func Main(m *testing.M, prepare func() error) {
 	cluster.Main()
 	keeperMain()
 	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		flag.Set("test.parallel", strconv.Itoa(parallel))
-	}
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name == "test.parallel" {
+			holders = semaphore.NewWeighted(int64(f.Value.(flag.Getter).Get().(int)))
+		}
+	})
+	flag.Set("test.parallel", allTests)
 	os.Exit(run(m, prepare))
 }
 

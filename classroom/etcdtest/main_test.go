@@ -168,3 +168,31 @@ func TestReserve(t *testing.T) {
 		t.Errorf("%d tests had places", ran)
 	}
 }
+
+// TestParts has a test with places wait for its own part, beside one that wants all places,
+// when one test is to run at a time.
+func TestParts(t *testing.T) {
+	if os.Getenv(endVariable) != "" {
+		has := make(chan struct{})
+		t.Run("with a part", func(t *testing.T) {
+			t.Parallel()
+			Reserve(t, 1)
+			close(has)
+			t.Run("part", func(t *testing.T) { t.Parallel() })
+		})
+		t.Run("all", func(t *testing.T) {
+			t.Parallel()
+			<-has
+			Reserve(t, Places())
+		})
+		return
+	}
+	t.Parallel()
+	program, err := os.Executable()
+	NoError(t, err)
+	tests := exec.Command(program, "-test.run=^TestParts$", "-test.parallel=1", "-test.timeout=5m")
+	tests.Env = append(os.Environ(), endVariable+"=by itself")
+	if output, err := tests.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
