@@ -439,7 +439,7 @@ func TestStrangerOnItsPort(t *testing.T) {
 // those have ended.
 func TestDataInUse(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		etcdtest.Skip(t, "nobody can tell there whether data is in use")
+		etcdtest.Skip(t, "nobody can read there who has locked the data")
 	}
 	t.Parallel()
 	etcdtest.Reserve(t, 2)
