@@ -3,14 +3,17 @@ package tests
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"example.com/etcd-by-example/classroom/cluster"
 	"example.com/etcd-by-example/classroom/etcdtest"
 	"example.com/etcd-by-example/classroom/history"
+	"example.com/etcd-by-example/classroom/relay"
 	"example.com/etcd-by-example/tests/internal/harness"
 )
 
@@ -102,6 +105,35 @@ func TestHowLeasesEnd(t *testing.T) {
 			want = append(want, "revoked with 1")
 		}
 		awaitEnds(t, recorder, strings.Join(want, ", "))
+	})
+	t.Run("gone before its key is heard of", func(t *testing.T) {
+		t.Parallel()
+		etcd := etcdtest.Etcd(t, cluster.Config{})
+		network, err := relay.Start(etcd.Endpoints()[0], 0)
+		etcdtest.NoError(t, err)
+		t.Cleanup(network.Close)
+		etcdtest.NoError(t, network.Ready(etcdtest.Soon(t)))
+		var late atomic.Bool
+		heard := make(chan relay.Verdict)
+		network.Hook(func(m *relay.Message) relay.Verdict {
+			if late.Load() && m.Answered && m.Method == pb.Watch_Watch_FullMethodName {
+				return m.Await(heard)
+			}
+			return relay.Pass
+		})
+		recorder, _ := recordEtcd(t, history.Source{Etcd: clientv3.Config{Endpoints: []string{network.Address}}})
+		client := etcdtest.Connect(t, etcd.Endpoints()...)
+		lease := grant(t, client, 60)
+		known(t, recorder, lease)
+		late.Store(true)
+		_, err = client.Put(etcdtest.Soon(t), "/a", "", clientv3.WithLease(lease))
+		etcdtest.NoError(t, err)
+		revoke(t, client, lease)
+		asked := func() int { return network.Calls()[pb.Lease_LeaseTimeToLive_FullMethodName] }
+		before := asked()
+		etcdtest.Eventually(t, "the lease is asked for", func() bool { return asked() > before })
+		time.AfterFunc(100*time.Millisecond, func() { close(heard) }) // The answer comes before.
+		awaitEnds(t, recorder, "revoked with 1")
 	})
 	t.Run("deleted before", func(t *testing.T) {
 		recorder, client, _, _ := record(t, 1)

@@ -21,6 +21,7 @@ const (
 
 	memberEvery = 500 * time.Millisecond
 	memberLimit = time.Second
+	heardLimit  = time.Second
 	maxMembers  = 9
 )
 
@@ -40,6 +41,8 @@ func (c *Recorder) askLeases(ctx context.Context, record *Record, term uint64) e
 	// It is that member, when there is one alone.
 	ids := record.toAsk(listed, asked, len(c.client.Endpoints()) == 1)
 	failures := make([]error, len(ids))
+	var mu sync.Mutex
+	var gone []Look
 	for i, id := range ids {
 		asking.Go(func() {
 			look := Look{Lease: id, Asked: time.Now()}
@@ -51,12 +54,24 @@ func (c *Recorder) askLeases(ctx context.Context, record *Record, term uint64) e
 			look.TTL, look.Remaining = left.GrantedTTL, left.TTL
 			// At a change of the leader nobody knows whose term the answer is from, and
 			// for an instant the new one gives leases for ever.
-			if look.Term == term && look.Remaining < 1<<31 {
+			switch {
+			case look.Term != term || look.Remaining >= 1<<31:
+			case look.Remaining < 0:
+				mu.Lock()
+				defer mu.Unlock()
+				gone = append(gone, look)
+			default:
 				record.Look(look)
 			}
 		})
 	}
 	asking.Wait()
+	// Whatever keys they have had is to be heard of before their end.
+	if len(gone) > 0 && c.hasHeard(ctx, record) {
+		for _, look := range gone {
+			record.Look(look)
+		}
+	}
 	if record.wantsEvidence() {
 		signal(c.ended)
 	}
@@ -66,6 +81,21 @@ func (c *Recorder) askLeases(ctx context.Context, record *Record, term uint64) e
 		}
 	}
 	return nil
+}
+
+// hasHeard waits a moment for a record to have all that is in the store now, and reports
+// whether it has.
+func (c *Recorder) hasHeard(ctx context.Context, record *Record) bool {
+	ctx, cancel := context.WithTimeout(ctx, heardLimit)
+	defer cancel()
+	get, err := c.client.Get(ctx, "\x00", clientv3.WithCountOnly())
+	if err != nil {
+		return false
+	}
+	for record.Last() < get.Header.Revision && ctx.Err() == nil {
+		pause(ctx, 5*time.Millisecond)
+	}
+	return ctx.Err() == nil
 }
 
 // toAsk takes in which leases a member has listed, of which some may be new; whether
