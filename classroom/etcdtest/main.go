@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,14 +127,19 @@ func endWithParent() {
 	os.Exit(1)
 }
 
-// endWithSignal ends the tests at Ctrl-C, also in the background of a shell, which has
-// what it starts there ignore it: the programs of the tests would ignore it as well.
+// endWithSignal ends the tests at Ctrl-C, and when the terminal hangs up. The background of
+// a shell has what it starts ignore the first, and nohup the second: the programs of the
+// tests would ignore them as well.
 func endWithSignal() {
+	goesOn := signal.Ignored(syscall.SIGHUP)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt)
+	signal.Notify(signals, os.Interrupt, syscall.SIGHUP)
 	go func() {
-		<-signals
-		os.Exit(1)
+		for s := range signals {
+			if s == os.Interrupt || !goesOn {
+				os.Exit(1)
+			}
+		}
 	}()
 }
 
