@@ -441,14 +441,18 @@ func TestReset(t *testing.T) {
 					}
 					return all.String()
 				}
+				old := func(page string) bool {
+					return strings.Contains(page, "antique") || strings.Contains(page, leaseName(int64(lease.ID)))
+				}
+				// Its panels follow one after the other.
+				etcdtest.Eventually(t, "the new store alone is shown", func() bool {
+					page := shown()
+					return b.seenRevision() == int64(changes)+1 && !old(page) &&
+						strings.Contains(page, fmt.Sprintf(`<output id="revision">%d</output>`, changes+1))
+				})
 				// What was asked of the old store may come in late.
 				for end := time.Now().Add(time.Second); time.Now().Before(end); {
-					etcdtest.Eventually(t, "all of the new store is shown", func() bool {
-						return b.seenRevision() == int64(changes)+1 && strings.Contains(shown(),
-							fmt.Sprintf(`<output id="revision">%d</output>`, changes+1))
-					})
-					if page := shown(); strings.Contains(page, "antique") ||
-						strings.Contains(page, leaseName(int64(lease.ID))) {
+					if page := shown(); old(page) {
 						t.Fatalf("after %d changes the old store is shown:\n%s", changes, page[strings.Index(page, `<div id="etcd">`):])
 					}
 				}
