@@ -58,11 +58,11 @@ func TestChecksFitInMemory(t *testing.T) {
 		etcdtest.Skip(t, err.Error())
 	}
 	t.Parallel()
-	// Eight processors take at most half as much again as these do.
-	const processors = 5
+	// Eight processors take at most twice as much as these do.
+	const processors = 3
 	etcdtest.Reserve(t, 3*processors)
 	d := openDesk(t)
-	d.processors, d.tmp = processors, mountDisk(t, fmt.Sprint("size=", 240<<20))
+	d.processors, d.tmp = processors, mountDisk(t, fmt.Sprint("size=", 200<<20))
 	for _, e := range check.Exercises {
 		d.run(0, "check", "start", e.Name)
 		solution, err := os.ReadFile(filepath.Join(d.root, "exercises", "solutions", e.Name, "main.go"))
