@@ -101,7 +101,9 @@ func status(ctx context.Context, client *clientv3.Client,
 	}
 	defer conn.Close()
 	_, err = pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{})
-	if errors.As(rpctypes.Error(err), new(rpctypes.EtcdError)) {
+	answered := err == nil ||
+		errors.As(rpctypes.Error(err), new(rpctypes.EtcdError))
+	if answered {
 		return nil
 	}
 	return diagnose.Endpoint(ctx, config, endpoint, err)

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -59,6 +61,23 @@ func TestConnect(t *testing.T) {
 	// gRPC itself gives up a connection on which nothing comes, but not a call.
 	hanging := startHTTP2(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	silent := harness.Silent(t)
+	leads := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		etcd, err := net.Dial("tcp", plain)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer etcd.Close()
+		client, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer client.Close()
+		io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
+		go io.Copy(client, etcd)
+		io.Copy(etcd, client)
+	}))
+	t.Cleanup(leads.Close)
 
 	for _, c := range []struct {
 		name, endpoint string
@@ -94,6 +113,7 @@ func TestConnect(t *testing.T) {
 			"it refuses the client certificate", "ETCDCTL_CERT"},
 		{"TLS without ALPN", noALPN, []string{noALPNCA}, "its TLS offers no HTTP/2", "ETCDCTL_ENDPOINTS"},
 		{"TLS with HTTP/1.1", http1, []string{http1CA}, "its TLS offers no HTTP/2", "ETCDCTL_ENDPOINTS"},
+		{"a proxy that leads there", "etcd.example:2379", []string{"HTTPS_PROXY=" + leads.URL}, "", ""},
 		{"a proxy", "etcd.example:2379", []string{"HTTPS_PROXY=http://ann:secret@" + web.Listener.Addr().String()},
 			"it was not reached through the proxy", "NO_PROXY=etcd.example"},
 		{"a proxy that is not there", "http://etcd.example:2379", []string{"https_proxy=" + harness.Nobody},
